@@ -1,0 +1,1 @@
+"""The controller: turns DiffusionDeployment objects into planned, running engines. Never imports torch."""
