@@ -1,0 +1,1 @@
+"""`kubectl diffusion`: what the operator decided, and what it would decide. Reads only; it never writes."""

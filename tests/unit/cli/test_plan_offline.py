@@ -1,0 +1,135 @@
+"""`kubectl diffusion plan` says what the operator would do, from a manifest and a saved cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from diffusion_operator.cli.main import main
+from unit.cli.dds import DEMO
+
+NODES = """
+kind: List
+items:
+- kind: Node
+  metadata:
+    name: gpu-1
+    labels: {nvidia.com/gpu.product: NVIDIA-H200, nvidia.com/gpu.memory: "143771", nvidia.com/gpu.count: "4"}
+  status:
+    allocatable: {nvidia.com/gpu: "4", memory: 1024Gi, cpu: "64"}
+    conditions: [{type: Ready, status: "True"}]
+"""
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> str:
+    path = tmp_path / "nodes.yaml"
+    path.write_text(NODES)
+    return str(path)
+
+
+def manifest(folder: Path, text: str = DEMO) -> str:
+    path = folder / "dd.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_plan_in_words(tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "-f", manifest(tmp_path), "--nodes", nodes]) == 0
+    text = capsys.readouterr().out
+    assert text.splitlines()[0].startswith("demo  namespace default")
+    assert text.splitlines()[0].endswith("● Would run")
+    assert "demo on" in text
+    assert "1 of 1 replica placed" in text
+    for heading in ("Decision", "Memory", "Why"):
+        assert heading in text
+    assert "transformer" in text
+    assert "on the CPU, as performance.device asks" in text
+
+
+def test_a_plan_for_programs(tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "-f", manifest(tmp_path), "--nodes", nodes, "-o", "json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["refusal"] is None
+    (group,) = answer["groups"]
+    assert group["replicas"] == 1
+    assert group["product"] == "NVIDIA-H200"
+    assert group["plan"]["device"] == "cpu"
+    assert len(group["plan"]["hash"]) == 12
+
+
+def test_the_namespace_flag_counts_where_the_manifest_names_none(
+    tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "-f", manifest(tmp_path), "--nodes", nodes, "-n", "art"]) == 0
+    assert "namespace art" in capsys.readouterr().out
+
+
+def test_more_replicas_than_gpus_run_in_part(
+    tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = DEMO + "  replicas: 3\n  parallelism: {gpusPerReplica: 2}\n"
+    assert main(["plan", "-f", manifest(tmp_path, text), "--nodes", nodes]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0].endswith("◌ Would wait")
+    assert "2 of 3 replicas placed" in out
+
+
+def test_a_suspended_hugging_face_model_is_planned_and_a_running_one_is_refused(
+    tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = DEMO.replace("builtIn: {name: demo}", "huggingFace: {repo: Qwen/Qwen-Image}").replace(
+        "cpu", "cuda"
+    )
+    assert main(["plan", "-f", manifest(tmp_path, text + "  suspend: true\n"), "--nodes", nodes]) == 0
+    planned = capsys.readouterr().out
+    assert planned.splitlines()[0].endswith("○ Suspended")
+    assert "no pod runs while it is suspended" in planned
+    assert main(["plan", "-f", manifest(tmp_path, text), "--nodes", nodes]) == 2
+    refused = capsys.readouterr().out
+    assert refused.splitlines()[0].endswith("✗ Would be refused")
+    assert "spec.model.source.huggingFace is not supported yet" in refused
+
+
+def test_more_gpus_than_any_node_has_is_no_plan(
+    tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = DEMO + "  parallelism: {gpusPerReplica: 8}\n"
+    code = main(["plan", "-f", manifest(tmp_path, text), "--nodes", nodes])
+    out = capsys.readouterr().out
+    assert code in (2, 3)
+    assert out.splitlines()[0].endswith("✗ Would be refused")
+    assert "8" in out.splitlines()[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (DEMO.replace("name: demo}}", "name: dino}}"), "dino"),
+        (DEMO.replace("device: cpu", "device: tpu"), "spec.performance.device"),
+        (DEMO.replace("kind: DiffusionDeployment", "kind: Service"), "0 objects of kind DiffusionDeployment"),
+        (f"{DEMO}---\n{DEMO}", "2 objects of kind DiffusionDeployment"),
+        (DEMO.replace("v1alpha1", "v9"), "this version knows diffusion-operator.io/v1alpha1"),
+        (DEMO.replace("metadata: {name: demo}", ""), "metadata is missing"),
+        ("kind: [", "is not YAML"),
+    ],
+)
+def test_bad_input_ends_with_two_and_names_it(
+    tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str], text: str, words: str
+) -> None:
+    assert main(["plan", "-f", manifest(tmp_path, text), "--nodes", nodes]) == 2
+    printed = capsys.readouterr()
+    assert words in printed.err + printed.out
+    assert "Traceback" not in printed.err
+
+
+def test_the_same_input_gives_the_same_text(
+    tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["plan", "-f", manifest(tmp_path), "--nodes", nodes]
+    main(arguments)
+    first = capsys.readouterr().out
+    main(arguments)
+    assert capsys.readouterr().out == first
