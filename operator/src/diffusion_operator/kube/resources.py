@@ -1,0 +1,85 @@
+"""The kinds the operator reads or writes, with their fixed REST paths.
+
+Paths are written down instead of discovered: discovery needs a cache file and goes stale when a CRD changes.
+Nothing here talks to a server. Paths follow https://kubernetes.io/docs/reference/using-api/api-concepts/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from diffusion_operator.api.names import API_GROUP, API_VERSION, KIND, PLURAL
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One REST resource. `group` is empty for the core API."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """`group/version`, or `version` for the core API."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(
+        self, namespace: str | None = None, name: str | None = None, subresource: str | None = None
+    ) -> str:
+        """URL path of the collection or of one object. No namespace means all namespaces."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        parts = [root]
+        if self.namespaced and namespace is not None:
+            parts += ["namespaces", quote(namespace, safe="")]
+        parts.append(self.plural)
+        parts += [quote(part, safe="") for part in (name, subresource) if part is not None]
+        return "/".join(parts)
+
+
+DIFFUSION_DEPLOYMENTS = Resource(API_GROUP, API_VERSION, PLURAL, KIND)
+NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
+PODS = Resource("", "v1", "pods", "Pod")
+SERVICES = Resource("", "v1", "services", "Service")
+CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
+SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
+DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
+REPLICA_SETS = Resource("apps", "v1", "replicasets", "ReplicaSet")
+DISRUPTION_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
+ACCESS_REVIEWS = Resource(
+    "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", False
+)
+
+CHILD_RESOURCES = (SERVICE_ACCOUNTS, CONFIG_MAPS, SERVICES, DISRUPTION_BUDGETS, DEPLOYMENTS)
+_BY_TYPE = {(r.api_version, r.kind): r for r in (DIFFUSION_DEPLOYMENTS, *CHILD_RESOURCES)}
+
+# What the operator's role must allow, as (resource, subresource, verbs); checked once at start.
+REQUIRED_ACCESS: tuple[tuple[Resource, str | None, tuple[str, ...]], ...] = (
+    (DIFFUSION_DEPLOYMENTS, None, ("get", "list", "watch")),
+    (DIFFUSION_DEPLOYMENTS, "status", ("patch",)),
+    (NODES, None, ("list", "watch")),
+    (PODS, None, ("list", "watch")),
+    (REPLICA_SETS, None, ("list",)),
+    *(
+        (resource, None, ("get", "list", "watch", "create", "patch", "delete"))
+        for resource in CHILD_RESOURCES
+    ),
+    (EVENTS, None, ("create", "patch")),
+)
+
+
+def resource_of(manifest: JsonObject) -> Resource:
+    """The resource of a manifest we write. Raises ValueError for a kind the operator has no business with."""
+    try:
+        return _BY_TYPE[(manifest["apiVersion"], manifest["kind"])]
+    except KeyError:
+        raise ValueError(
+            f"bug: the operator never writes {manifest.get('apiVersion')} {manifest.get('kind')}"
+        ) from None

@@ -1,0 +1,258 @@
+"""The real client: `kubernetes.aio` for configuration, credentials and TLS, raw JSON for everything else.
+
+No typed models and no discovery. It retries only what the server asked to be retried (Retry-After) and lost
+connections; all else goes back to the caller as a typed error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from diffusion_operator.api.names import FIELD_MANAGER
+from diffusion_operator.kube.errors import ApiError, Gone, NotFound, Unreachable, error_from_answer
+from diffusion_operator.kube.resources import (
+    ACCESS_REVIEWS,
+    EVENTS,
+    JsonObject,
+    Resource,
+    resource_of,
+)
+from diffusion_operator.kube.throttle import TokenBucket
+
+LIST_CHUNK = 500
+ATTEMPTS = 4
+LONGEST_RETRY_AFTER_S = 30.0
+
+JsonObjects = list[JsonObject]
+CallObserver = Callable[[str, str, int], None]
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """How to reach the API server. `kubeconfig` None means the pod's own service account."""
+
+    kubeconfig: str | None = None
+    user_agent: str = "diffusion-operator"
+    rate_per_s: float = 200.0
+    burst: int = 400
+    request_timeout_s: float = 30.0
+
+
+async def load_configuration(settings: ClientSettings) -> Configuration:
+    """Credentials from the kubeconfig file or, without one, from the pod. Raises ConfigException."""
+    configuration = Configuration()
+    if settings.kubeconfig is not None:
+        await kube_config.load_kube_config(
+            config_file=settings.kubeconfig, client_configuration=configuration
+        )
+    else:
+        kube_config.load_incluster_config(client_configuration=configuration)
+    return configuration
+
+
+class RestKubeClient:
+    """Implements `KubeClient` over HTTP. Close it once, at the end."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        settings: ClientSettings,
+        *,
+        observe_call: CallObserver = lambda _verb, _plural, _status: None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._api = ApiClient(configuration)
+        self._api.user_agent = settings.user_agent
+        self._timeout = aiohttp.ClientTimeout(total=settings.request_timeout_s)
+        self._bucket = TokenBucket(settings.rate_per_s, settings.burst, sleep=sleep)
+        self._observe_call = observe_call
+        self._sleep = sleep
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._api.close()
+
+    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> JsonObject:
+        return await self._call("GET", resource, resource.path(namespace, name))
+
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> JsonObjects:
+        query = {"limit": str(LIST_CHUNK)}
+        if label_selector is not None:
+            query["labelSelector"] = label_selector
+        if field_selector is not None:
+            query["fieldSelector"] = field_selector
+        try:
+            return await self._list_chunks(resource, namespace, query)
+        except Gone:
+            # The continue token expired between two chunks; a fresh list is the only consistent answer.
+            return await self._list_chunks(resource, namespace, query)
+
+    async def apply(self, manifest: JsonObject) -> JsonObject:
+        return await self._apply(manifest, subresource=None)
+
+    async def apply_status(self, manifest: JsonObject) -> JsonObject:
+        return await self._apply(manifest, subresource="status")
+
+    async def delete(self, resource: Resource, name: str, namespace: str, *, uid: str) -> None:
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": uid},
+        }
+        try:
+            await self._call("DELETE", resource, resource.path(namespace, name), body=options)
+        except NotFound:
+            return
+
+    async def create_event(self, event: JsonObject) -> None:
+        await self._call("POST", EVENTS, EVENTS.path(event["metadata"]["namespace"]), body=event)
+
+    async def repeat_event(self, namespace: str, name: str, series: JsonObject) -> None:
+        await self._call(
+            "PATCH",
+            EVENTS,
+            EVENTS.path(namespace, name),
+            body={"series": series},
+            content_type="application/merge-patch+json",
+        )
+
+    async def allowed(
+        self, verb: str, resource: Resource, *, namespace: str | None = None, subresource: str | None = None
+    ) -> bool:
+        """Ask the API server whether our own account may do this."""
+        attributes = {"verb": verb, "group": resource.group, "resource": resource.plural}
+        if namespace is not None and resource.namespaced:
+            attributes["namespace"] = namespace
+        if subresource is not None:
+            attributes["subresource"] = subresource
+        review = {
+            "apiVersion": ACCESS_REVIEWS.api_version,
+            "kind": ACCESS_REVIEWS.kind,
+            "spec": {"resourceAttributes": attributes},
+        }
+        answer = await self._call("POST", ACCESS_REVIEWS, ACCESS_REVIEWS.path(), body=review)
+        return bool(answer.get("status", {}).get("allowed"))
+
+    async def _apply(self, manifest: JsonObject, subresource: str | None) -> JsonObject:
+        resource = resource_of(manifest)
+        metadata = manifest["metadata"]
+        return await self._call(
+            "PATCH",
+            resource,
+            resource.path(metadata["namespace"], metadata["name"], subresource),
+            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+            body=manifest,
+            content_type="application/apply-patch+yaml",
+        )
+
+    async def _list_chunks(
+        self, resource: Resource, namespace: str | None, query: dict[str, str]
+    ) -> JsonObjects:
+        items: JsonObjects = []
+        token = ""
+        while True:
+            page = await self._call(
+                "GET",
+                resource,
+                resource.path(namespace),
+                query=query | ({"continue": token} if token else {}),
+            )
+            items += page.get("items") or []
+            token = page.get("metadata", {}).get("continue") or ""
+            if not token:
+                return items
+
+    async def _call(
+        self,
+        method: str,
+        resource: Resource,
+        path: str,
+        *,
+        query: dict[str, str] | None = None,
+        body: JsonObject | None = None,
+        content_type: str = "application/json",
+    ) -> JsonObject:
+        target = f"{path}?{urlencode(query)}" if query else path
+        for attempt in range(1, ATTEMPTS + 1):
+            await self._bucket.take()
+            try:
+                return await self._once(method, resource, path, target, body, content_type)
+            except ApiError as error:
+                delay_s = _delay_before_retry(error, attempt)
+                if delay_s is None:
+                    raise
+                await self._sleep(delay_s)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _once(
+        self,
+        method: str,
+        resource: Resource,
+        path: str,
+        target: str,
+        body: JsonObject | None,
+        content_type: str,
+    ) -> JsonObject:
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        _, url, headers, body, _ = await self._api.param_serialize(
+            method, target, header_params=headers, body=body, auth_settings=["BearerToken"]
+        )
+        status = 0
+        try:
+            answer = await self._api.call_api(method, url, headers, body, _request_timeout=self._timeout)
+            status = answer.status
+            content = await answer.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unreachable(f"{method} {path}: no answer: {type(error).__name__}: {error}") from error
+        finally:
+            self._observe_call(method, resource.plural, status)
+        if not 200 <= status <= 299:
+            raise error_from_answer(
+                f"{method} {path}", status, content, _retry_after(answer.headers.get("Retry-After"))
+            )
+        return _json_object(f"{method} {path}", content)
+
+
+def _delay_before_retry(error: ApiError, attempt: int) -> float | None:
+    """Seconds to wait before the next attempt, or None to give the error to the caller."""
+    if attempt == ATTEMPTS:
+        return None
+    if isinstance(error, Unreachable):
+        return 0.2 * 2.0 ** (attempt - 1)
+    if error.status in (429, 503) and error.retry_after_s is not None:
+        return error.retry_after_s if error.retry_after_s <= LONGEST_RETRY_AFTER_S else None
+    return None
+
+
+def _retry_after(header: str | None) -> float | None:
+    """Kubernetes sends whole seconds; a date or nonsense counts as absent."""
+    try:
+        return max(0.0, float(header)) if header is not None else None
+    except ValueError:
+        return None
+
+
+def _json_object(request: str, content: bytes) -> JsonObject:
+    try:
+        answer = json.loads(content)
+    except ValueError as error:
+        raise Unreachable(f"{request}: the answer is not whole JSON ({len(content)} bytes)") from error
+    if not isinstance(answer, dict):
+        raise Unreachable(f"{request}: the answer is JSON but no object")
+    return answer

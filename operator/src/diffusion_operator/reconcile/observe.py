@@ -1,0 +1,250 @@
+"""What the children and pods of one DiffusionDeployment show, read from raw objects.
+
+Pure but for `read_reports`. It names facts and failures; what they mean for the conditions is decided in
+`conditions`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from diffusion_operator.api.names import LABEL_GROUP, LABEL_PLAN_HASH
+from diffusion_operator.kube.reports import ReportReader, ReportUnavailable
+from diffusion_operator.kube.resources import JsonObject
+from diffusion_runtime.planning.documents import EngineReport
+
+ENGINE_CONTAINER = "engine"
+UNSCHEDULABLE_AFTER_S = 30.0
+
+# Reasons that an engine may give for its end; anything else it says is a CrashLoop with its words.
+STALLED_REASONS = frozenset(
+    {
+        "InvalidSpec",
+        "LayoutUnsupported",
+        "NoUsableGpu",
+        "PlanMismatch",
+        "UnknownModel",
+        "UnknownHardware",
+        "NotSupportedYet",
+    }
+)
+ENGINE_REASONS = STALLED_REASONS | {
+    "CudaOutOfMemory",
+    "InsufficientMemory",
+    "InsufficientHostMemory",
+    "HostOOMKilled",
+}
+IMAGE_REASONS = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
+)
+CONTAINER_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+
+
+@dataclass(frozen=True)
+class DeploymentView:
+    """One Deployment of ours. Counts are pods."""
+
+    name: str
+    group: str
+    plan_hash: str
+    wanted: int
+    existing: int = 0
+    updated: int = 0
+    ready: int = 0
+    available: int = 0
+    observed: bool = False
+    is_available: bool = False
+    deadline_exceeded: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """The controller has seen the last change and every pod is of the last template and available."""
+        return (
+            self.observed
+            and self.updated == self.wanted
+            and self.existing == self.wanted
+            and self.available == self.wanted
+        )
+
+
+@dataclass(frozen=True)
+class PodView:
+    """One engine pod that is not terminating."""
+
+    name: str
+    plan_hash: str
+    ready: bool
+    ip: str | None
+    problem: PodProblem | None = None
+    recheck_after_s: float | None = None
+
+
+@dataclass(frozen=True)
+class PodProblem:
+    """Why a pod does not run. `reason` is one of the condition reasons."""
+
+    reason: str
+    message: str
+
+    @property
+    def stalled(self) -> bool:
+        """Whether only a change of spec, image or hardware can help."""
+        return self.reason in STALLED_REASONS
+
+
+@dataclass(frozen=True)
+class Observation:
+    """All that is seen of one DiffusionDeployment's children."""
+
+    deployments: tuple[DeploymentView, ...] = ()
+    pods: tuple[PodView, ...] = ()
+    reports: dict[str, EngineReport] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def serving(self) -> int:
+        """Pods that are ready, whatever plan they follow."""
+        return sum(1 for pod in self.pods if pod.ready)
+
+
+def deployment_view(raw: JsonObject) -> DeploymentView:
+    """Project a raw Deployment of ours."""
+    metadata, spec, status = raw["metadata"], raw.get("spec", {}), raw.get("status") or {}
+    template_labels = spec.get("template", {}).get("metadata", {}).get("labels") or {}
+    conditions = {c.get("type"): c for c in status.get("conditions") or ()}
+    return DeploymentView(
+        name=metadata["name"],
+        group=(metadata.get("labels") or {}).get(LABEL_GROUP, ""),
+        plan_hash=template_labels.get(LABEL_PLAN_HASH, ""),
+        wanted=spec.get("replicas", 1),
+        existing=status.get("replicas", 0),
+        updated=status.get("updatedReplicas", 0),
+        ready=status.get("readyReplicas", 0),
+        available=status.get("availableReplicas", 0),
+        observed=status.get("observedGeneration", 0) >= metadata.get("generation", 1),
+        is_available=conditions.get("Available", {}).get("status") == "True",
+        deadline_exceeded=conditions.get("Progressing", {}).get("reason") == "ProgressDeadlineExceeded",
+    )
+
+
+def pod_views(raws: Iterable[JsonObject], now: datetime) -> tuple[PodView, ...]:
+    """Project raw pods, leaving out those that are terminating or finished; sorted by name."""
+    views = [
+        _pod_view(raw, now)
+        for raw in raws
+        if "deletionTimestamp" not in raw["metadata"]
+        and raw.get("status", {}).get("phase") not in ("Succeeded", "Failed")
+    ]
+    return tuple(sorted(views, key=lambda view: view.name))
+
+
+async def read_reports(
+    pods: Iterable[PodView], reader: ReportReader
+) -> tuple[dict[str, EngineReport], dict[str, str]]:
+    """Reports of the ready pods, and for each pod without one a sentence that says why."""
+    ready = [pod for pod in pods if pod.ready and pod.ip is not None]
+    answers = await asyncio.gather(*(_read_one(reader, pod.ip or "") for pod in ready))
+    reports: dict[str, EngineReport] = {}
+    unread: dict[str, str] = {}
+    for pod, answer in zip(ready, answers, strict=True):
+        if isinstance(answer, EngineReport):
+            reports[pod.name] = answer
+        else:
+            unread[pod.name] = answer
+    return reports, unread
+
+
+async def _read_one(reader: ReportReader, ip: str) -> EngineReport | str:
+    try:
+        return await reader.read(ip)
+    except ReportUnavailable as error:
+        return str(error)
+
+
+def _pod_view(raw: JsonObject, now: datetime) -> PodView:
+    status = raw.get("status") or {}
+    conditions = {c.get("type"): c for c in status.get("conditions") or ()}
+    problem, recheck_after_s = _scheduling_problem(conditions.get("PodScheduled", {}), now)
+    return PodView(
+        name=raw["metadata"]["name"],
+        plan_hash=(raw["metadata"].get("labels") or {}).get(LABEL_PLAN_HASH, ""),
+        ready=conditions.get("Ready", {}).get("status") == "True",
+        ip=status.get("podIP"),
+        problem=problem or _container_problem(raw["metadata"]["name"], status),
+        recheck_after_s=recheck_after_s,
+    )
+
+
+def _scheduling_problem(condition: dict[str, Any], now: datetime) -> tuple[PodProblem | None, float | None]:
+    """Unschedulable for 30 s is a problem; before that, the seconds after which to look again."""
+    if condition.get("status") != "False" or condition.get("reason") != "Unschedulable":
+        return None, None
+    since = parse_time(condition.get("lastTransitionTime")) or now
+    left = timedelta(seconds=UNSCHEDULABLE_AFTER_S) - (now - since)
+    if left > timedelta(0):
+        return None, left.total_seconds()
+    message = condition.get("message") or "no node takes the pod"
+    return PodProblem("Unschedulable", f"the scheduler found no node: {message}"), None
+
+
+def _container_problem(pod_name: str, status: dict[str, Any]) -> PodProblem | None:
+    for container in status.get("containerStatuses") or ():
+        if container.get("name") != ENGINE_CONTAINER:
+            continue
+        state = container.get("state") or {}
+        waiting = state.get("waiting") or {}
+        reason, text = waiting.get("reason", ""), waiting.get("message") or ""
+        if reason in IMAGE_REASONS:
+            return PodProblem("ImagePullError", f"image {container.get('image')}: {text or reason}")
+        if reason in CONTAINER_REASONS:
+            return PodProblem("CrashLoop", f"pod {pod_name} cannot start its container: {text or reason}")
+        if container.get("ready"):
+            return None
+        ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
+        if ended:
+            return _end_problem(pod_name, ended, container.get("restartCount", 0))
+    return None
+
+
+def _end_problem(pod_name: str, ended: dict[str, Any], restarts: int) -> PodProblem | None:
+    told = _termination_message(ended.get("message"))
+    reason, text = str(told.get("reason", "")), str(told.get("message") or "")
+    if reason in ENGINE_REASONS:
+        return PodProblem(reason, f"pod {pod_name}: {text or reason}{_numbers(told)}")
+    if ended.get("reason") == "OOMKilled":
+        return PodProblem(
+            "HostOOMKilled", f"pod {pod_name} used more host memory than its limit and was killed"
+        )
+    code = ended.get("exitCode")
+    if code == 0 and restarts == 0:
+        return None
+    words = text or reason or str(ended.get("message") or "").strip()[:300] or "no termination message"
+    return PodProblem(
+        "CrashLoop", f"pod {pod_name} ended with exit code {code} after {restarts} restarts: {words}"
+    )
+
+
+def _numbers(told: dict[str, Any]) -> str:
+    facts = [
+        f"{key} {told[key]}" for key in ("phase", "bytesAsked", "bytesFree") if told.get(key) is not None
+    ]
+    return f" ({', '.join(facts)})" if facts else ""
+
+
+def _termination_message(text: Any) -> dict[str, Any]:
+    """The engine writes one JSON object; anything else counts as plain words."""
+    try:
+        told = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def parse_time(text: Any) -> datetime | None:
+    """An RFC 3339 time of the API server, None when absent."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")) if isinstance(text, str) else None

@@ -1,0 +1,103 @@
+"""The whole `status` of one DiffusionDeployment, and the rule when not to write it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from diffusion_operator.api.names import GROUP_VERSION, KIND, LABEL_DEPLOYMENT
+from diffusion_operator.kube.resources import JsonObject
+from diffusion_operator.reconcile.compare import differences
+from diffusion_operator.reconcile.conditions import Situation, conditions_of, with_times
+from diffusion_operator.reconcile.plan_status import plan_status
+from diffusion_runtime.planning.documents import EngineReport
+from diffusion_runtime.planning.explain import format_bytes
+
+
+def build_status(dd: JsonObject, situation: Situation, *, port: int | None, now: datetime) -> JsonObject:
+    """The status to write for the raw object `dd`. `port` of the Service, None when there is no Service."""
+    metadata, before = dd["metadata"], dd.get("status") or {}
+    generation = metadata.get("generation", 1)
+    views = situation.observation.deployments
+    current = {(group.name, group.plan.hash) for group in situation.groups}
+    status: JsonObject = {
+        "observedGeneration": generation,
+        "replicas": sum(view.existing for view in views),
+        "readyReplicas": sum(view.ready for view in views),
+        "updatedReplicas": sum(view.updated for view in views if (view.group, view.plan_hash) in current),
+        "selector": f"{LABEL_DEPLOYMENT}={metadata['name']}",
+        "conditions": with_times(conditions_of(situation), before.get("conditions") or (), generation, now),
+    }
+    if port is not None:
+        status["url"] = service_url(metadata["name"], metadata["namespace"], port)
+    status |= _promise(situation, before)
+    observed = _observed(situation.observation.reports)
+    if observed:
+        status["observed"] = observed
+    return status
+
+
+def status_manifest(dd: JsonObject, status: JsonObject) -> JsonObject:
+    """The object to apply on /status. The uid keeps it off a successor of the same name."""
+    metadata = dd["metadata"]
+    return {
+        "apiVersion": GROUP_VERSION,
+        "kind": KIND,
+        "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]},
+        "status": status,
+    }
+
+
+def same_status(one: JsonObject, other: JsonObject) -> bool:
+    """Whether two statuses say the same; what is empty equals what is absent."""
+    return not differences(one, other) and not differences(other, one)
+
+
+def service_url(name: str, namespace: str, port: int) -> str:
+    """Address inside the cluster."""
+    host = f"http://{name}.{namespace}.svc"
+    return host if port == 80 else f"{host}:{port}"
+
+
+def _promise(situation: Situation, before: JsonObject) -> JsonObject:
+    """The plan in force and who follows it. While a new spec is refused, earlier promises hold."""
+    if not situation.groups:
+        kept = situation.refusal is not None and situation.observation.deployments
+        return {key: before[key] for key in ("plan", "placements") if kept and key in before}
+    promise: JsonObject = {"plan": plan_status(situation.groups[0])}
+    if not situation.suspended:
+        promise["placements"] = [
+            {
+                "group": group.name,
+                "gpusPerReplica": group.plan.gpus_per_replica,
+                "replicas": group.replicas,
+                "planHash": group.plan.hash,
+            }
+            for group in situation.groups
+        ]
+    return promise
+
+
+def _observed(reports: Mapping[str, EngineReport]) -> JsonObject:
+    """The worst that the ready engines measured. Times have two significant digits: they are no chart."""
+    found = list(reports.values())
+    peaks = [
+        phase.driver_bytes or phase.reserved_bytes or 0
+        for report in found
+        for phase in report.phases.values()
+    ]
+    observed: JsonObject = {}
+    if any(peaks):
+        observed["peakPerGPU"] = format_bytes(max(peaks))
+    for name, values in (
+        ("secondsPerStep", [report.seconds_per_step for report in found]),
+        ("secondsPerRequest", [report.seconds_per_request for report in found]),
+        ("loadSeconds", [report.load_seconds for report in found]),
+    ):
+        measured = [value for value in values if value is not None]
+        if measured:
+            observed[name] = float(f"{max(measured):.2g}")
+    hashes = sorted({report.executing_hash for report in found})
+    if hashes:
+        observed["executingHash"] = ",".join(hashes)[:128]
+    return observed

@@ -1,0 +1,111 @@
+"""Workers take keys and run the story; the resync puts every key back now and then.
+
+A reconcile that fails, even through a bug of ours, costs its own key a back-off and nobody else anything. The
+end of a worker or of the resync itself is different: it ends the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from diffusion_operator.kube.client import KubeClient
+from diffusion_operator.kube.errors import ApiError, NotFound
+from diffusion_operator.kube.resources import DIFFUSION_DEPLOYMENTS
+from diffusion_operator.reconcile.children import ChildLeaving
+from diffusion_operator.reconcile.keys import CapacityKey, DeploymentKey, Key
+from diffusion_operator.reconcile.metrics import Metrics
+from diffusion_operator.reconcile.queue import KeyedQueue, QueueClosed
+from diffusion_operator.reconcile.story import Outcome, Reconciler
+
+logger = logging.getLogger(__name__)
+
+RECONCILE_DEADLINE_S = 300.0
+RESYNC_S = 600.0
+RESYNC_RETRY_S = 5.0
+
+
+class ResourceTypeMissing(Exception):
+    """The API server does not know DiffusionDeployments; nothing can be done before it does."""
+
+
+async def work(queue: KeyedQueue[Key], reconciler: Reconciler, metrics: Metrics) -> None:
+    """Serve the queue until it is closed."""
+    while True:
+        try:
+            key = await queue.get()
+        except QueueClosed:
+            return
+        try:
+            await _serve(key, queue, reconciler, metrics)
+        finally:
+            queue.done(key)
+
+
+async def _serve(key: Key, queue: KeyedQueue[Key], reconciler: Reconciler, metrics: Metrics) -> None:
+    if isinstance(key, CapacityKey):
+        for waiting in sorted(reconciler.waiting):
+            queue.add(waiting)
+        return
+    started_s = time.monotonic()
+    outcome, result = await _attempt(key, queue, reconciler)
+    metrics.duration_seconds.observe(time.monotonic() - started_s)
+    metrics.reconciles.labels(result).inc()
+    if outcome is None:
+        return
+    metrics.plans.labels(outcome.plan, outcome.reason).inc()
+    queue.forget(key)
+    if outcome.recheck_after_s is not None:
+        queue.add_after(key, outcome.recheck_after_s)
+
+
+async def _attempt(
+    key: DeploymentKey, queue: KeyedQueue[Key], reconciler: Reconciler
+) -> tuple[Outcome | None, str]:
+    """One reconcile; a failure is logged and queued again."""
+    try:
+        async with asyncio.timeout(RECONCILE_DEADLINE_S):
+            return await reconciler.reconcile(key), "done"
+    except (ApiError, ChildLeaving) as error:
+        at_least_s = (error.retry_after_s or 0.0) if isinstance(error, ApiError) else 0.0
+        delay_s = queue.add_failed(key, at_least_s=at_least_s)
+        logger.warning("%s: %s; again in %.1f s", key, error, delay_s)
+        return None, "apiError"
+    except TimeoutError:
+        delay_s = queue.add_failed(key)
+        logger.warning("%s: not done after %.0f s; again in %.1f s", key, RECONCILE_DEADLINE_S, delay_s)
+        return None, "timeout"
+    except Exception:
+        delay_s = queue.add_failed(key)
+        logger.exception("%s: bug in the operator, please report it; again in %.1f s", key, delay_s)
+        return None, "bug"
+
+
+async def resync(
+    client: KubeClient,
+    queue: KeyedQueue[Key],
+    namespaces: Sequence[str],
+    first_list_done: asyncio.Event,
+    *,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """List every DiffusionDeployment and queue it, at once and then about every 10 minutes.
+
+    It heals what a watch lost. A failing list is tried again; a missing resource type ends the process.
+    """
+    while True:
+        try:
+            for namespace in namespaces or (None,):
+                for dd in await client.list(DIFFUSION_DEPLOYMENTS, namespace):
+                    queue.add(DeploymentKey(dd["metadata"]["namespace"], dd["metadata"]["name"]))
+        except NotFound as error:
+            raise ResourceTypeMissing(f"{error}; are the custom resource definitions installed?") from error
+        except ApiError as error:
+            logger.warning("cannot list DiffusionDeployments: %s; again in %.0f s", error, RESYNC_RETRY_S)
+            await sleep(RESYNC_RETRY_S)
+            continue
+        first_list_done.set()
+        await sleep(RESYNC_S * random.uniform(0.9, 1.1))  # noqa: S311 jitter, no secret

@@ -1,0 +1,95 @@
+"""Settings of the operator process: flags, else environment, else the default. Read once, frozen."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from diffusion_operator.kube.rest import ClientSettings
+from diffusion_operator.render.settings import RenderSettings
+
+PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True)
+class OperatorSettings:
+    """All settings. No namespaces means all namespaces."""
+
+    render: RenderSettings
+    client: ClientSettings = field(default_factory=ClientSettings)
+    namespaces: tuple[str, ...] = ()
+    workers: int = 8
+    http_port: int = 8080
+    log_level: str = "info"
+    instance: str = "diffusion-operator"
+
+
+def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> OperatorSettings:
+    """Parse the command line; argparse exits with 2 and one sentence on bad input."""
+    parser = _parser(environment)
+    given = parser.parse_args(arguments)
+    if not given.engine_image:
+        parser.error("--engine-image (or DIFFUSION_ENGINE_IMAGE) is needed: the image that engine pods run")
+    if given.log_level not in LOG_LEVELS:
+        parser.error(f"--log-level is {given.log_level!r}; use one of {', '.join(LOG_LEVELS)}")
+    if given.engine_image_pull_policy not in PULL_POLICIES:
+        parser.error(
+            f"--engine-image-pull-policy is {given.engine_image_pull_policy!r}; "
+            f"use one of {', '.join(PULL_POLICIES)}"
+        )
+    return OperatorSettings(
+        render=RenderSettings(given.engine_image, given.engine_image_pull_policy),
+        client=ClientSettings(
+            kubeconfig=given.kubeconfig or None, rate_per_s=given.api_qps, burst=given.api_burst
+        ),
+        namespaces=tuple(name.strip() for name in given.namespaces.split(",") if name.strip()),
+        workers=given.workers,
+        http_port=given.http_port,
+        log_level=given.log_level,
+        instance=environment.get("HOSTNAME") or socket.gethostname(),
+    )
+
+
+def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="diffusion-operator", description="Plans and serves diffusion models."
+    )
+
+    def add(flag: str, variable: str, default: str, help_text: str) -> None:
+        value = environment.get(variable, default)
+        parser.add_argument(flag, default=value, help=f"{help_text} Environment: {variable}.")
+
+    add("--engine-image", "DIFFUSION_ENGINE_IMAGE", "", "Image that engine pods run.")
+    add(
+        "--engine-image-pull-policy", "DIFFUSION_ENGINE_IMAGE_PULL_POLICY", "IfNotPresent", "Its pull policy."
+    )
+    add("--namespaces", "DIFFUSION_NAMESPACES", "", "Namespaces to serve, comma separated; empty: all.")
+    add("--kubeconfig", "DIFFUSION_KUBECONFIG", "", "Kubeconfig file; empty: the pod's service account.")
+    add("--log-level", "DIFFUSION_LOG_LEVEL", "info", "debug, info, warning or error.")
+    parser.add_argument("--workers", type=_positive, default=8, help="Reconciles at a time.")
+    parser.add_argument("--http-port", type=_port, default=8080, help="Port of /livez, /readyz and /metrics.")
+    parser.add_argument(
+        "--api-qps", type=_positive, default=200, help="Requests per second to the API server."
+    )
+    parser.add_argument(
+        "--api-burst", type=_positive, default=400, help="Requests at once to the API server."
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"{value} is no port; use 0 (any free one) to 65535")
+    return value

@@ -1,0 +1,109 @@
+"""What a failing reconcile costs: its own key a back-off, and nobody else anything."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from diffusion_operator.kube.errors import ApiError, NotFound, ServerError, TooManyRequests
+from diffusion_operator.kube.resources import JsonObject
+from diffusion_operator.reconcile.children import ChildLeaving
+from diffusion_operator.reconcile.keys import DeploymentKey, Key
+from diffusion_operator.reconcile.metrics import Metrics
+from diffusion_operator.reconcile.queue import KeyedQueue
+from diffusion_operator.reconcile.story import Outcome
+from diffusion_operator.reconcile.worker import ResourceTypeMissing, resync, work
+from unit.reconcile.fakecluster import FakeCluster
+from unit.reconcile.test_queue_semantics import ManualTimers
+from unit.reconcile.worlds import demo
+
+BAD, GOOD = DeploymentKey("team", "bad"), DeploymentKey("team", "good")
+
+
+class Scripted:
+    """A reconciler that fails for one key."""
+
+    def __init__(self, error: Exception, queue: KeyedQueue[Key]) -> None:
+        self.error, self.queue = error, queue
+        self.waiting: set[DeploymentKey] = set()
+
+    async def reconcile(self, key: DeploymentKey) -> Outcome:
+        if key == BAD:
+            raise self.error
+        self.queue.close()
+        return Outcome()
+
+
+@pytest.mark.parametrize(
+    ("error", "result", "delay_s"),
+    [
+        (ServerError("500"), "apiError", 0.5),
+        (TooManyRequests("429", retry_after_s=120.0), "apiError", 120.0),
+        (ChildLeaving("still there"), "apiError", 0.5),
+        (TimeoutError(), "timeout", 0.5),
+        (ZeroDivisionError("ours"), "bug", 0.5),
+    ],
+)
+async def test_a_failure_is_queued_again_and_the_next_key_is_served(
+    error: Exception, result: str, delay_s: float
+) -> None:
+    timers = ManualTimers()
+    queue: KeyedQueue[Key] = KeyedQueue(timers, uniform=lambda _low, high: high)
+    metrics = Metrics()
+    appointments: list[float] = []
+    call_later = timers.call_later
+    timers.call_later = lambda delay, callback: (  # type: ignore[method-assign]
+        appointments.append(delay),
+        call_later(delay, callback),
+    )[1]
+    queue.add(BAD)
+    queue.add(GOOD)
+    reconciler: Any = Scripted(error, queue)
+    await work(queue, reconciler, metrics)
+    assert appointments == [delay_s]
+    assert metrics.reconciles.labels(result)._value.get() == 1.0
+    assert metrics.reconciles.labels("done")._value.get() == 1.0
+
+
+class Listing(FakeCluster):
+    """Lists fail with these errors first."""
+
+    errors: list[ApiError]
+
+    async def list(self, *given: Any, **named: Any) -> list[JsonObject]:
+        if self.errors:
+            raise self.errors.pop(0)
+        return await super().list(*given, **named)
+
+
+async def test_the_first_list_queues_everything_and_makes_the_operator_ready() -> None:
+    cluster, queue = Listing(), KeyedQueue[Key](ManualTimers())
+    cluster.errors = [ServerError("etcd is away")]
+    cluster.submit(demo())
+    ready, slept = asyncio.Event(), []
+
+    class EndOfTest(Exception):
+        pass
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 1:
+            assert not ready.is_set()
+        else:
+            raise EndOfTest
+
+    with pytest.raises(EndOfTest):
+        await resync(cluster, queue, (), ready, sleep=sleep)
+    assert await queue.get() == DeploymentKey("team", "demo")
+    assert ready.is_set()
+    assert slept[0] == 5.0
+    assert 540 <= slept[1] <= 660
+
+
+async def test_without_the_resource_type_the_process_ends_with_a_hint() -> None:
+    cluster, queue = Listing(), KeyedQueue[Key](ManualTimers())
+    cluster.errors = [NotFound("GET /apis/…: 404")]
+    with pytest.raises(ResourceTypeMissing, match="custom resource definitions installed"):
+        await resync(cluster, queue, (), asyncio.Event())

@@ -1,0 +1,277 @@
+"""A small API server on loopback: chunked lists, watches, server-side apply, and faults on demand.
+
+It records every request. It is no Kubernetes: no defaults, no validation, no garbage collection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+JsonObject = dict[str, Any]
+GROUPS: dict[str, list[tuple[str, str, bool]]] = {
+    "v1": [
+        ("nodes", "Node", False),
+        ("pods", "Pod", True),
+        ("services", "Service", True),
+        ("configmaps", "ConfigMap", True),
+        ("serviceaccounts", "ServiceAccount", True),
+        ("namespaces", "Namespace", False),
+    ],
+    "apps/v1": [("deployments", "Deployment", True), ("replicasets", "ReplicaSet", True)],
+    "policy/v1": [("poddisruptionbudgets", "PodDisruptionBudget", True)],
+    "diffusion-operator.io/v1alpha1": [("diffusiondeployments", "DiffusionDeployment", True)],
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request as it arrived."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    content_type: str
+    body: Any
+    headers: dict[str, str]
+
+
+@dataclass
+class FakeApi:
+    """`objects` by URL path. `faults` are answered first, one per request: (status, headers) or "reset"."""
+
+    objects: dict[str, JsonObject] = field(default_factory=dict)
+    seen: list[Seen] = field(default_factory=list)
+    faults: deque[tuple[int, dict[str, str]] | str] = field(default_factory=deque)
+    watching: dict[str, asyncio.Queue[JsonObject]] = field(default_factory=dict)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    version: int = 100
+    url: str = ""
+    denied: set[tuple[str, str]] = field(default_factory=set)
+    runner: web.AppRunner | None = None
+
+    def put(self, collection: str, obj: JsonObject) -> JsonObject:
+        """Store an object as if somebody had created it, and tell the watchers."""
+        namespace, name = obj["metadata"].get("namespace"), obj["metadata"]["name"]
+        root, plural = collection.rsplit("/", 1)
+        path = f"{root}/namespaces/{namespace}/{plural}/{name}" if namespace else f"{collection}/{name}"
+        event = "MODIFIED" if path in self.objects else "ADDED"
+        self.version += 1
+        obj["metadata"]["resourceVersion"] = str(self.version)
+        obj["metadata"].setdefault("uid", f"uid-{name}")
+        self.objects[path] = obj
+        self.tell(collection, event, obj)
+        return obj
+
+    def tell(self, collection: str, event: str, obj: JsonObject) -> None:
+        """Send a watch event to whoever watches this collection."""
+        if collection in self.watching:
+            self.watching[collection].put_nowait({"type": event, "object": obj})
+
+    async def close(self) -> None:
+        """Close the port and end open requests; a second call does nothing."""
+        if self.runner is not None:
+            await self.runner.cleanup()
+            self.runner = None
+
+    def writes(self) -> list[Seen]:
+        """Requests that could change something."""
+        return [request for request in self.seen if request.method not in ("GET", "HEAD")]
+
+    async def wait_for_request(self, wanted: Callable[[Seen], bool], more_than: int = 0) -> None:
+        """Return once more than that many GET, PATCH, … requests of the kind have come."""
+        async with self.changed:
+            await self.changed.wait_for(lambda: sum(map(wanted, self.seen)) > more_than)
+
+    async def wait_for_watches(self, *collections: str) -> None:
+        """Return once each of these collections is being watched."""
+        async with self.changed:
+            await self.changed.wait_for(lambda: all(name in self.watching for name in collections))
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """All requests come through here."""
+        text = await request.text()
+        body = json.loads(text) if text else None
+        self.seen.append(
+            Seen(
+                request.method,
+                request.path,
+                dict(request.query),
+                request.content_type,
+                body,
+                dict(request.headers),
+            )
+        )
+        async with self.changed:
+            self.changed.notify_all()
+        if self.faults:
+            fault = self.faults.popleft()
+            if isinstance(fault, str):
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response()
+            status, headers = fault
+            return _status(status, "fault asked for by the test", headers)
+        if (found := _discovery(request.path)) is not None:
+            return web.json_response(found)
+        if request.method == "GET":
+            return await self._read(request)
+        return self._write(request, body)
+
+    async def _read(self, request: web.Request) -> web.StreamResponse:
+        if request.path in self.objects:
+            return web.json_response(self.objects[request.path])
+        if not _is_collection(request.path):
+            return _status(404, f"{request.path} not found")
+        if request.query.get("watch") == "true":
+            return await self._watch(request)
+        return self._list(request)
+
+    def _list(self, request: web.Request) -> web.Response:
+        root, plural = request.path.rsplit("/", 1)
+        found = [
+            obj
+            for path, obj in sorted(self.objects.items())
+            if path.rsplit("/", 2)[1] == plural and path.startswith(root) and _selected(request, obj)
+        ]
+        start, limit = int(request.query.get("continue", 0)), int(request.query.get("limit", 10**9))
+        metadata = {"resourceVersion": str(self.version)}
+        if start + limit < len(found):
+            metadata["continue"] = str(start + limit)
+        kind = next(k for names in GROUPS.values() for p, k, _ in names if p == plural)
+        return web.json_response(
+            {
+                "apiVersion": "v1",
+                "kind": f"{kind}List",
+                "metadata": metadata,
+                "items": found[start : start + limit],
+            }
+        )
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        events: asyncio.Queue[JsonObject] = asyncio.Queue()
+        self.watching[request.path] = events
+        async with self.changed:
+            self.changed.notify_all()
+        try:
+            while True:
+                event = await events.get()
+                await response.write(json.dumps(event).encode() + b"\n")
+                if event["type"] == "ERROR":
+                    return response
+        except ConnectionResetError:
+            return response
+
+    def _write(self, request: web.Request, body: Any) -> web.Response:
+        if request.path.endswith("/selfsubjectaccessreviews"):
+            asked = body["spec"]["resourceAttributes"]
+            what = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
+            allowed = (asked["verb"], what) not in self.denied
+            return web.json_response({**body, "status": {"allowed": allowed}}, status=201)
+        path = request.path.removesuffix("/status")
+        if request.method == "DELETE":
+            gone = self.objects.pop(path, None)
+            return web.json_response(gone) if gone else _status(404, f"{path} not found")
+        if request.method == "POST":
+            path = f"{request.path}/{body['metadata']['name']}"
+            if path in self.objects:
+                return _status(409, f"{path} already exists", reason="AlreadyExists")
+        self.version += 1
+        stored = self.objects.setdefault(path, {"metadata": {"uid": f"uid-{path.rsplit('/', 1)[1]}"}})
+        metadata = stored["metadata"] | body.get("metadata", {}) | {"resourceVersion": str(self.version)}
+        stored.update(body | {"metadata": metadata})
+        return web.json_response(stored)
+
+
+@asynccontextmanager
+async def fake_api() -> AsyncIterator[FakeApi]:
+    """A running server on a free loopback port; `url` says where."""
+    api = FakeApi()
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", api.handle)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    api.runner = runner
+    api.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield api
+    finally:
+        await api.close()
+
+
+def kubeconfig(url: str) -> JsonObject:
+    """A kubeconfig for the server, with a token."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": url}}],
+        "users": [{"name": "test", "user": {"token": "not-a-real-token"}}],
+        "contexts": [
+            {"name": "test", "context": {"cluster": "test", "user": "test", "namespace": "default"}}
+        ],
+    }
+
+
+def _selected(request: web.Request, obj: JsonObject) -> bool:
+    selector = request.query.get("labelSelector")
+    if not selector:
+        return True
+    labels = obj["metadata"].get("labels", {})
+    return all(labels.get(key) == value for key, value in (part.split("=") for part in selector.split(",")))
+
+
+def _is_collection(path: str) -> bool:
+    return path.rsplit("/", 1)[1] in {plural for names in GROUPS.values() for plural, _, _ in names}
+
+
+def _status(code: int, message: str, headers: dict[str, str] | None = None, reason: str = "") -> web.Response:
+    body = {"kind": "Status", "apiVersion": "v1", "code": code, "message": message, "reason": reason}
+    return web.json_response(body, status=code, headers=headers)
+
+
+def _discovery(path: str) -> JsonObject | None:
+    """What kopf asks before it watches."""
+    if path == "/version":
+        return {"major": "1", "minor": "34"}
+    if path == "/api":
+        return {"versions": ["v1"]}
+    if path == "/apis":
+        groups = [group.split("/") for group in GROUPS if "/" in group]
+        return {
+            "groups": [
+                {
+                    "name": name,
+                    "versions": [{"groupVersion": f"{name}/{version}", "version": version}],
+                    "preferredVersion": {"groupVersion": f"{name}/{version}", "version": version},
+                }
+                for name, version in groups
+            ]
+        }
+    group = path.removeprefix("/apis/").removeprefix("/api/")
+    if group not in GROUPS:
+        return None
+    return {
+        "kind": "APIResourceList",
+        "groupVersion": group,
+        "resources": [
+            {
+                "name": plural,
+                "singularName": kind.lower(),
+                "kind": kind,
+                "namespaced": namespaced,
+                "verbs": ["get", "list", "watch", "create", "patch", "delete"],
+            }
+            for plural, kind, namespaced in GROUPS[group]
+        ],
+    }

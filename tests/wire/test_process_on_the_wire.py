@@ -1,0 +1,126 @@
+"""The whole operator process against a small API server: start, work, rest, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from diffusion_operator import main
+from diffusion_operator.kube.rest import ClientSettings
+from diffusion_operator.render.settings import RenderSettings
+from diffusion_operator.settings import OperatorSettings
+from wire.fakeapi import FakeApi, fake_api, kubeconfig
+
+DDS = "/apis/diffusion-operator.io/v1alpha1/diffusiondeployments"
+DEMO = f"{DDS.rsplit('/', 1)[0]}/namespaces/team/diffusiondeployments/demo"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def settings(api: FakeApi, folder: Path) -> OperatorSettings:
+    config = folder / "kubeconfig"
+    config.write_text(json.dumps(kubeconfig(api.url)))
+    return OperatorSettings(
+        render=RenderSettings(engine_image="engine:test"),
+        client=ClientSettings(kubeconfig=str(config)),
+        workers=2,
+        http_port=free_port(),
+        instance="operator-under-test",
+    )
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[tuple[FakeApi, asyncio.Task[None], int]]:
+    """The process on a server with one DiffusionDeployment and no GPU node."""
+    async with fake_api() as api:
+        dd = {
+            "apiVersion": "diffusion-operator.io/v1alpha1",
+            "kind": "DiffusionDeployment",
+            "metadata": {"name": "demo", "namespace": "team", "generation": 1},
+            "spec": {"model": {"source": {"builtIn": {"name": "demo"}}}, "replicas": 1},
+        }
+        api.put(DDS, dd)
+        given = settings(api, folder)
+        yield api, asyncio.create_task(main.run(given)), given.http_port
+
+
+async def test_it_starts_says_why_rests_and_stops_on_sigterm(tmp_path: Path) -> None:
+    async with running(tmp_path) as (api, process, port):
+        await asyncio.wait_for(api.wait_for_request(lambda seen: seen.path == f"{DEMO}/status"), 30)
+        await asyncio.wait_for(api.wait_for_watches(DDS, "/api/v1/nodes", "/api/v1/pods"), 30)
+        async with aiohttp.ClientSession() as session:
+            for path in ("livez", "readyz"):
+                async with session.get(f"http://127.0.0.1:{port}/{path}") as answer:
+                    assert answer.status == 200
+            async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                assert 'diffusion_operator_reconciles_total{result="done"}' in await answer.text()
+
+        # A hint without a change: it looks again and writes nothing.
+        looked = sum(1 for seen in api.seen if seen.path == DEMO and seen.method == "GET")
+        api.tell(DDS, "MODIFIED", api.objects[DEMO])
+        await asyncio.wait_for(api.wait_for_request(lambda seen: seen.path == DEMO, more_than=looked), 30)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(process, 30)
+
+        # SIGTERM lets the running reconcile end, so this is all that was ever written.
+        writes = [seen for seen in api.writes() if not seen.path.endswith("selfsubjectaccessreviews")]
+        assert [(seen.method, seen.path.rsplit("/", 1)[1]) for seen in writes] == [
+            ("POST", "events"),
+            ("PATCH", "status"),
+        ]
+        event, status = writes[0].body, writes[1].body["status"]
+        assert (event["type"], event["reason"], event["reportingInstance"]) == (
+            "Warning",
+            "NoGPUNodes",
+            "operator-under-test",
+        )
+        assert {c["type"]: c["status"] for c in status["conditions"]}["Stalled"] == "True"
+        assert all("finalizers" not in json.dumps(seen.body) for seen in writes)
+
+
+async def test_a_missing_permission_is_one_sentence_at_the_start(tmp_path: Path) -> None:
+    async with fake_api() as api:
+        api.denied = {("patch", "deployments"), ("patch", "diffusiondeployments/status")}
+        words = "does not allow: patch diffusiondeployments/status, patch deployments"
+        with pytest.raises(main.CannotStart, match=words):
+            await main.run(settings(api, tmp_path))
+
+
+async def test_a_dead_watch_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def dead(*_: Any, **__: Any) -> None:
+        raise ConnectionError("the stream died")
+
+    monkeypatch.setattr(main, "watch", dead)
+    async with fake_api() as api:
+        with pytest.raises(ExceptionGroup) as caught:
+            await main.run(settings(api, tmp_path))
+    assert "the stream died" in str(caught.value.exceptions)
+
+
+async def test_a_dead_worker_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def dead(*_: Any) -> None:
+        raise RuntimeError("a bug in the loop itself")
+
+    async def quiet(*_: Any, **__: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(main, "work", dead)
+    monkeypatch.setattr(main, "watch", quiet)
+    async with fake_api() as api:
+        with pytest.raises(ExceptionGroup) as caught:
+            await main.run(settings(api, tmp_path))
+    assert "a bug in the loop itself" in str(caught.value.exceptions)
