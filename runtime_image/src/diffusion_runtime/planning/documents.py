@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-PLAN_SCHEMA = "diffusion-operator.io/plan/v1"
-FACTS_SCHEMA = "diffusion-operator.io/model-facts/v1"
-DEVICE_SCHEMA = "diffusion-operator.io/device/v1"
-WORKLOAD_SCHEMA = "diffusion-operator.io/workload/v1"
-REPORT_SCHEMA = "diffusion-operator.io/engine-report/v1"
-CALIBRATION_SCHEMA = "diffusion-operator.io/calibration/v1"
+PLAN_SCHEMA: Final = "diffusion-operator.io/plan/v1"
+FACTS_SCHEMA: Final = "diffusion-operator.io/model-facts/v1"
+DEVICE_SCHEMA: Final = "diffusion-operator.io/device/v1"
+WORKLOAD_SCHEMA: Final = "diffusion-operator.io/workload/v1"
+REPORT_SCHEMA: Final = "diffusion-operator.io/engine-report/v1"
+CALIBRATION_SCHEMA: Final = "diffusion-operator.io/calibration/v1"
 
 ModeName = Literal["manual", "auto", "speed", "memory"]
 Objective = Literal["balanced", "latency", "throughput"]
@@ -228,7 +228,9 @@ class PhaseMeasurement(Document):
 
 
 class EngineReport(Document):
-    """What an engine runs and measured. Ready means `plan_hash` is the plan's; a fallback's hash means Degraded."""
+    """What an engine runs and measured. Ready means `plan_hash` is the plan's; a fallback's hash means
+    Degraded.
+    """
 
     schema_version: Literal["diffusion-operator.io/engine-report/v1"] = Field(REPORT_SCHEMA, alias="schema")
     plan_hash: str
@@ -247,7 +249,16 @@ class EngineReport(Document):
     versions: dict[str, str] = Field(default_factory=dict)
 
 
-EXECUTION_FIELDS = ("gpus_per_replica", "device", "layout", "residency", "dtype", "compile", "attention", "vae")
+EXECUTION_FIELDS = (
+    "gpus_per_replica",
+    "device",
+    "layout",
+    "residency",
+    "dtype",
+    "compile",
+    "attention",
+    "vae",
+)
 
 
 def execution_hash(execution: Execution) -> str:

@@ -1,0 +1,1 @@
+"""Model families: torch-free facts, one file per family. Nothing here loads weights."""

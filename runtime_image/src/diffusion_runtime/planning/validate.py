@@ -1,0 +1,226 @@
+"""Settles workload and intent against the facts, or says in one sentence what can never work and what would.
+
+Nothing here depends on free memory; the only thing asked of the device is which dtypes it has.
+"""
+
+from __future__ import annotations
+
+import math
+
+from diffusion_runtime.planning.devices import Device
+from diffusion_runtime.planning.documents import DtypeName, Shape, Workload
+from diffusion_runtime.planning.errors import BadRequest
+from diffusion_runtime.planning.facts import LayoutAxis, ModelFacts
+from diffusion_runtime.planning.intent import MAX_GPUS, Intent
+from diffusion_runtime.planning.layouts import explicit_axes, fillable_counts
+from diffusion_runtime.planning.problem import Problem
+
+_COUNTS_SHOWN = 16
+
+
+class NoUsableDtype(Exception):
+    """The GPU lacks bfloat16 and the family is not correct in float16."""
+
+
+def settle(facts: ModelFacts, workload: Workload, intent: Intent, device: Device) -> Problem:
+    """The problem with every default filled in. Raises BadRequest, or NoUsableDtype for this device."""
+    shapes = workload.shapes or (facts.default_shape,)
+    for index, shape in enumerate(shapes):
+        check_shape(facts, shape, f"workload.shapes[{index}]")
+    guided = facts.guided_by_default if workload.guidance == "auto" else workload.guidance == "on"
+    _check_components(facts, intent)
+    _check_axes(facts, intent, guided)
+    _check_counts(intent)
+    _check_fsdp(facts, intent)
+    _check_tile(facts, intent)
+    problem = Problem(facts, shapes, guided, intent, settle_dtypes(facts, intent, device), device)
+    _check_filled(problem)
+    return problem
+
+
+def check_shape(facts: ModelFacts, shape: Shape, field: str) -> None:
+    """Raises BadRequest when the family cannot draw this size."""
+    step = facts.sizes.multiple
+    for name, pixels in (("width", shape.width), ("height", shape.height)):
+        if pixels % step:
+            low, high = pixels // step * step, -(-pixels // step) * step
+            near = " or ".join(str(size) for size in (low, high) if size)
+            raise BadRequest(
+                f"{field}.{name}",
+                f"{field}.{name} is {pixels}, but {facts.model.family} draws multiples of {step}: try "
+                f"{near}.",
+            )
+    every = facts.sizes.frame_multiple
+    if every == 0 and shape.frames != 1:
+        raise BadRequest(
+            f"{field}.frames",
+            f"{field}.frames is {shape.frames}, but {facts.model.family} draws single pictures: leave "
+            "it at 1.",
+        )
+    if every and (shape.frames - 1) % every:
+        low = (shape.frames - 1) // every * every + 1
+        raise BadRequest(
+            f"{field}.frames",
+            f"{field}.frames is {shape.frames}, but {facts.model.family} draws {every}k+1 frames: "
+            f"try {low} or {low + every}.",
+        )
+
+
+def settle_dtypes(facts: ModelFacts, intent: Intent, device: Device) -> dict[str, DtypeName]:
+    """Dtype per component: explicit, else float32 on the CPU, else the family's, else float16 where it is
+    correct.
+    """
+    dtypes: dict[str, DtypeName] = {}
+    for component in facts.components:
+        dtype: DtypeName = "float32" if intent.device == "cpu" else component.default_dtype
+        dtype = intent.dtype.get(component.name, dtype)
+        if intent.device == "cuda" and dtype not in device.dtypes:
+            if component.name in intent.dtype or "float16" not in facts.correct_dtypes:
+                raise NoUsableDtype(
+                    f"{device.name} has no {dtype}, and {facts.model.family} is not known to be "
+                    "correct in float16; "
+                    f"use a GPU with bfloat16, or set dtype.{component.name} to float32."
+                )
+            dtype = "float16"
+        dtypes[component.name] = dtype
+    return dtypes
+
+
+def _check_components(facts: ModelFacts, intent: Intent) -> None:
+    for field, given in (("residency", intent.residency), ("dtype", intent.dtype)):
+        for name in given:
+            if name not in facts.component_names:
+                known = ", ".join(facts.component_names)
+                raise BadRequest(
+                    f"{field}.{name}",
+                    f"{field}.{name}: {facts.model.name} has no such component; it has {known}.",
+                )
+    for name, mode in intent.residency.items():
+        component = facts.component(name)
+        if mode not in component.correct_residencies:
+            offered = " or ".join(component.correct_residencies)
+            raise BadRequest(
+                f"residency.{name}",
+                f"residency.{name} is {mode}, which is not validated for this {component.kind}; use "
+                f"{offered}.",
+            )
+
+
+def _check_axes(facts: ModelFacts, intent: Intent, guided: bool) -> None:
+    if intent.cfg_parallel is not None and intent.cfg not in (None, 2 if intent.cfg_parallel else 1):
+        raise BadRequest(
+            "cfg", f"cfg is {intent.cfg} but CFG parallel is set to {intent.cfg_parallel}: drop one."
+        )
+    cfg = intent.cfg or (2 if intent.cfg_parallel else 1)
+    if cfg > 2:
+        raise BadRequest("cfg", f"cfg is {cfg}, but guidance has two branches: use 1 or 2.")
+    if cfg == 2 and not guided:
+        raise BadRequest(
+            "cfg", "cfg is 2, but guidance is off and there is only one branch: use cfg 1 or guidance on."
+        )
+    degrees: dict[LayoutAxis, int] = {
+        "cfg": cfg,
+        "ulysses": intent.ulysses or 1,
+        "ring": intent.ring or 1,
+        "tensor": intent.tensor or 1,
+    }
+    for axis, degree in degrees.items():
+        if degree > 1 and axis not in facts.correct_axes:
+            offered = ", ".join(facts.correct_axes) or "none"
+            raise BadRequest(
+                axis,
+                f"{axis} is {degree}, which is not validated for {facts.model.family}; validated are "
+                f"{offered}.",
+            )
+    heads = facts.denoise.heads
+    for axis in ("ulysses", "tensor"):
+        if heads % degrees[axis]:
+            divisors = ", ".join(str(d) for d in range(1, heads + 1) if heads % d == 0)
+            raise BadRequest(
+                axis, f"{axis} is {degrees[axis]}, which does not divide {heads} heads: use {divisors}."
+            )
+
+
+def _check_counts(intent: Intent) -> None:
+    for field, count in (
+        ("gpusPerReplica", intent.gpus_per_replica),
+        ("maxGPUsPerReplica", intent.max_gpus_per_replica),
+    ):
+        if count is not None and count > MAX_GPUS:
+            raise BadRequest(field, f"{field} is {count}; no node holds more than {MAX_GPUS} GPUs.")
+    most = intent.max_gpus_per_replica
+    if intent.gpus_per_replica and most and intent.gpus_per_replica > most:
+        raise BadRequest(
+            "gpusPerReplica", f"gpusPerReplica is {intent.gpus_per_replica}, above maxGPUsPerReplica {most}."
+        )
+    if intent.memory_reserve_fraction is not None and intent.memory_reserve_bytes is not None:
+        raise BadRequest("memoryReserve", "memoryReserve is given both as a share and in bytes: give one.")
+
+
+def _check_fsdp(facts: ModelFacts, intent: Intent) -> None:
+    if intent.fsdp is not True:
+        return
+    if "fsdp" not in facts.correct_axes:
+        raise BadRequest(
+            "fsdp", f"fsdp is true, but FSDP is not validated for {facts.model.family}: leave it out."
+        )
+    if 1 in (intent.gpus_per_replica, intent.max_gpus_per_replica):
+        raise BadRequest(
+            "fsdp",
+            "fsdp is true, but one GPU has nobody to shard with: use 2 or more GPUs, or offload instead.",
+        )
+    if (intent.tensor or 1) > 1:
+        raise BadRequest(
+            "fsdp", "fsdp is true together with tensor parallelism: choose one way to split weights."
+        )
+    for component in facts.components:
+        mode = intent.residency.get(component.name, "resident")
+        if component.kind == "transformer" and mode != "resident":
+            raise BadRequest(
+                f"residency.{component.name}",
+                f"residency.{component.name} is {mode}, but FSDP keeps its shards resident: drop one "
+                "of the two.",
+            )
+
+
+def _check_tile(facts: ModelFacts, intent: Intent) -> None:
+    size = intent.vae_tile_size
+    if size is None:
+        return
+    if facts.decode.tile_size is None:
+        raise BadRequest(
+            "vaeTileSize", f"vaeTileSize is {size}, but {facts.model.family} does not decode in tiles."
+        )
+    if size < 64 or size % 16:
+        raise BadRequest("vaeTileSize", f"vaeTileSize is {size}; use a multiple of 16 from 64 pixels on.")
+
+
+def _check_filled(problem: Problem) -> None:
+    """The explicit count and the explicit axes must agree, and some correct layout must fill the count."""
+    intent, axes = problem.intent, explicit_axes(problem)
+    ranks = math.prod(axes.values())
+    count = intent.gpus_per_replica
+    field = "gpusPerReplica" if count is not None else next(iter(axes), "maxGPUsPerReplica")
+    if count is None:
+        most = intent.max_gpus_per_replica
+        if most is not None and ranks > most:
+            raise BadRequest(
+                field, f"The parallel settings need {ranks} GPUs, above maxGPUsPerReplica {most}."
+            )
+        if ranks > 1 and ranks not in fillable_counts(problem, (ranks,)):
+            raise BadRequest(field, _unfilled(problem, ranks, axes))
+        return
+    if count not in fillable_counts(problem, (count,)):
+        raise BadRequest(field, _unfilled(problem, count, axes))
+
+
+def _unfilled(problem: Problem, count: int, axes: dict[str, int]) -> str:
+    free = problem.intent.model_copy(update={"gpus_per_replica": None})
+    relaxed = Problem(problem.facts, problem.shapes, problem.guided, free, problem.dtype, problem.device)
+    works = fillable_counts(relaxed, range(1, _COUNTS_SHOWN + 1))
+    given = ", ".join(f"{axis} {degree}" for axis, degree in axes.items())
+    subject = f"No layout of {problem.facts.model.family} uses {count} GPUs"
+    under = f" with {given}" if given else ""
+    guidance = "guidance on" if problem.guided else "guidance off"
+    counts = ", ".join(map(str, works)) or "none"
+    return f"{subject}{under} ({guidance}, these shapes); counts up to {_COUNTS_SHOWN} that work: {counts}."

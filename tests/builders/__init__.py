@@ -1,0 +1,1 @@
+"""Builders of test inputs, importable from every test folder."""
