@@ -1,0 +1,56 @@
+"""What the operator may do in the cluster, each rule with its reason.
+
+The chart's ClusterRole is generated from it.
+
+No verb on Secrets, and none on objects of other owners beyond reading nodes and pods.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from diffusion_operator.api.names import API_GROUP, PLURAL
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule. `reason` becomes a comment in the chart."""
+
+    groups: tuple[str, ...]
+    resources: tuple[str, ...]
+    verbs: tuple[str, ...]
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The rule as RBAC spells it."""
+        return {"apiGroups": list(self.groups), "resources": list(self.resources), "verbs": list(self.verbs)}
+
+
+_WATCH = ("get", "list", "watch")
+# Server-side apply of a missing object needs create beside patch.
+_OWN = (*_WATCH, "create", "patch", "delete")
+
+CLUSTER_RULES: tuple[Rule, ...] = (
+    Rule((API_GROUP,), (PLURAL,), _WATCH, "read what users want; the spec is never written"),
+    Rule((API_GROUP,), (f"{PLURAL}/status",), ("patch",), "say what was decided and what runs"),
+    Rule(("",), ("nodes",), ("list", "watch"), "GPUs, labels, taints and readiness of nodes"),
+    Rule(("",), ("pods",), ("list", "watch"), "what pods already request, and how engine pods fare"),
+    Rule(
+        ("",),
+        ("configmaps", "serviceaccounts", "services"),
+        _OWN,
+        "plans, identities and addresses of engines",
+    ),
+    Rule(("apps",), ("deployments",), _OWN, "the pods of each hardware group"),
+    Rule(
+        ("apps",),
+        ("replicasets",),
+        ("list",),
+        "which plans old pods may still name, before one is deleted",
+    ),
+    Rule(("policy",), ("poddisruptionbudgets",), _OWN, "drains take one replica at a time"),
+    Rule(
+        ("events.k8s.io",), ("events",), ("create", "patch"), "decisions, refusals and recoveries as Events"
+    ),
+)

@@ -1,0 +1,181 @@
+"""The capacity ledger: which GPUs are free on which node, and who holds the others.
+
+Free = allocatable - requests of non-terminal bound pods - reservations. A reservation stands for a replica
+of a managed Deployment without a bound pod. Everything is rebuilt from nodes, pods and Deployments, never
+remembered. The scheduler stays the final judge; the ledger only keeps two decisions from counting on one
+GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from diffusion_operator.inventory.matching import unfit
+from diffusion_operator.inventory.objects import ManagedDeployment, Node, Pod
+from diffusion_operator.inventory.selection import NodeSelection
+
+ANY = NodeSelection()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """GPUs of one resource that one pod holds or a replica will need. `owner` is None for foreign pods."""
+
+    holder: str
+    owner: str | None
+    node: str
+    resource_name: str
+    gpus: int
+    memory_bytes: int = 0
+    group: str | None = None
+    reserved: bool = False
+    top_up: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCapacity:
+    """One node as one owner sees it. `holders` are (name, GPUs), most first, without the owner itself."""
+
+    node: Node
+    total: int
+    free: int
+    host_free_bytes: int
+    holders: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Nodes by name and the claims on each. Immutable; build a new one for a new view."""
+
+    nodes: tuple[Node, ...]
+    claims: Mapping[str, tuple[Claim, ...]] = field(default_factory=dict)
+
+    def capacity(self, owner: str | None, resource_name: str) -> tuple[NodeCapacity, ...]:
+        """Every node that has the resource, usable or not. What `owner` holds or reserves counts as free."""
+        return tuple(
+            self._view(node, owner, resource_name) for node in self.nodes if node.extended.get(resource_name)
+        )
+
+    def free_nodes(
+        self, owner: str | None, resource_name: str, selection: NodeSelection = ANY
+    ) -> tuple[NodeCapacity, ...]:
+        """Nodes that a pod with `selection` may use now and that have at least one GPU free for `owner`."""
+        return tuple(
+            view
+            for view in self.capacity(owner, resource_name)
+            if view.free > 0 and unfit(view.node, selection) is None
+        )
+
+    def held(self, owner: str, resource_name: str, group: str | None = None) -> tuple[Claim, ...]:
+        """Claims of one owner, optionally of one group only, without the top-ups."""
+        return tuple(
+            claim
+            for node in self.nodes
+            for claim in self.claims.get(node.name, ())
+            if claim.owner == owner
+            and claim.resource_name == resource_name
+            and not claim.top_up
+            and group in (None, claim.group)
+        )
+
+    def _view(self, node: Node, owner: str | None, resource_name: str) -> NodeCapacity:
+        total, gpus, memory = node.extended.get(resource_name, 0), 0, 0
+        holders: dict[str, int] = {}
+        for claim in self.claims.get(node.name, ()):
+            if owner is not None and claim.owner == owner:
+                continue
+            memory += claim.memory_bytes
+            if claim.resource_name == resource_name and claim.gpus:
+                gpus += claim.gpus
+                name = claim.owner or claim.holder
+                holders[name] = holders.get(name, 0) + claim.gpus
+        ranked = tuple(sorted(holders.items(), key=lambda item: (-item[1], item[0])))
+        return NodeCapacity(node, total, max(0, total - gpus), max(0, node.memory_bytes - memory), ranked)
+
+
+def build_ledger(
+    nodes: Iterable[Node], pods: Iterable[Pod], deployments: Iterable[ManagedDeployment]
+) -> Ledger:
+    """Claims of all bound pods, then reservations of all Deployments in the order of their names."""
+    ordered = tuple(sorted(nodes, key=lambda node: node.name))
+    claims: dict[str, list[Claim]] = {node.name: [] for node in ordered}
+    alive = [pod for pod in pods if not pod.terminal and pod.node in claims]
+    for pod in sorted(alive, key=lambda pod: (pod.namespace, pod.name)):
+        claims[pod.node or ""].extend(_pod_claims(pod))
+    for deployment in sorted(deployments, key=lambda item: (item.owner, item.name)):
+        _reserve(ordered, claims, deployment, alive)
+    return Ledger(ordered, {name: tuple(found) for name, found in claims.items() if found})
+
+
+def pack(free: Mapping[str, int], gpus: int, count: int) -> list[str]:
+    """Node names for up to `count` pods of `gpus` GPUs: the fullest node that still fits first, ties by name.
+
+    `free` is GPUs per node. Fewer names than asked for means that the rest does not fit.
+    """
+    left = dict(free)
+    chosen: list[str] = []
+    while len(chosen) < count:
+        fitting = [(amount, name) for name, amount in left.items() if amount >= gpus]
+        if not fitting or gpus < 1:
+            break
+        _, name = min(fitting)
+        # The fullest node stays the fullest until it is full, so all its places are taken at once.
+        places = min(left[name] // gpus, count - len(chosen))
+        left[name] -= places * gpus
+        chosen += [name] * places
+    return chosen
+
+
+def _pod_claims(pod: Pod) -> list[Claim]:
+    holder = f"{pod.namespace}/{pod.name}"
+    resources = pod.extended or {"": 0}
+    claims = []
+    for index, (resource, amount) in enumerate(sorted(resources.items())):
+        memory = pod.memory_bytes if index == 0 else 0
+        claims.append(Claim(holder, pod.owner, pod.node or "", resource, amount, memory, pod.group))
+    return claims
+
+
+def _reserve(
+    nodes: tuple[Node, ...], claims: dict[str, list[Claim]], deployment: ManagedDeployment, alive: list[Pod]
+) -> None:
+    """Add claims for replicas without a bound pod, and for what successors of smaller pods need more."""
+    own = [
+        pod
+        for pod in alive
+        if pod.owner == deployment.owner and pod.group == deployment.group and not pod.terminating
+    ]
+    usable = [node for node in nodes if unfit(node, deployment.selection) is None]
+    resource, gpus = deployment.resource_name, deployment.gpus_per_pod
+    free = {node.name: _free(node, claims[node.name], resource) for node in usable}
+    if deployment.replicas:
+        for pod in own:
+            more = gpus - pod.extended.get(resource, 0)
+            if pod.plan_hash != deployment.plan_hash and 0 < more <= free.get(pod.node or "", 0):
+                free[pod.node or ""] -= more
+                claims[pod.node or ""].append(_reservation(deployment, pod.node or "", more, 0, top_up=True))
+    missing = max(0, deployment.replicas - len(own))
+    for name in pack(free, gpus, missing):
+        claims[name].append(_reservation(deployment, name, gpus, deployment.memory_bytes_per_pod))
+
+
+def _reservation(
+    deployment: ManagedDeployment, node: str, gpus: int, memory_bytes: int, *, top_up: bool = False
+) -> Claim:
+    return Claim(
+        holder=deployment.owner,
+        owner=deployment.owner,
+        node=node,
+        resource_name=deployment.resource_name,
+        gpus=gpus,
+        memory_bytes=memory_bytes,
+        group=deployment.group,
+        reserved=True,
+        top_up=top_up,
+    )
+
+
+def _free(node: Node, claims: Iterable[Claim], resource_name: str) -> int:
+    used = sum(claim.gpus for claim in claims if claim.resource_name == resource_name)
+    return max(0, node.extended.get(resource_name, 0) - used)

@@ -1,0 +1,70 @@
+"""The words of a decision: what runs where, how it is rolled out, and what is refused and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from diffusion_runtime.planning.documents import Plan
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Deployment strategy. The two counts are pods and apply to RollingUpdate only."""
+
+    kind: Literal["RollingUpdate", "Recreate"]
+    max_surge: int = 0
+    max_unavailable: int = 0
+
+
+@dataclass(frozen=True)
+class GroupDecision:
+    """One hardware group: `replicas` pods that follow `plan` on nodes with `node_selector`.
+
+    `intent` is the hash of what was asked; it is stored on the Deployment and tells a changed wish from an
+    unchanged one. `without_label` is a label that a node must not have (hardware without a product label).
+    """
+
+    name: str
+    product: str
+    plan: Plan
+    replicas: int
+    rollout: Rollout
+    intent: str
+    resource_name: str = "nvidia.com/gpu"
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    without_label: str | None = None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why (some) replicas do not run. `stalled`: no change of free capacity alone can help."""
+
+    reason: str
+    message: str
+    stalled: bool
+    field: str | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Both can be set: some replicas run, others wait. No group and a refusal: leave what runs as it is."""
+
+    groups: tuple[GroupDecision, ...] = ()
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True)
+class CurrentGroup:
+    """A group that exists: the plan its Deployment names, the intent it was made for, its replica count.
+
+    `settled` is false while pods of another template remain, that is, while a roll-out runs.
+    """
+
+    name: str
+    plan: Plan
+    intent: str
+    replicas: int
+    rollout: Rollout | None = None
+    settled: bool = True

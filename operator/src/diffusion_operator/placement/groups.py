@@ -1,0 +1,166 @@
+"""Sorts the nodes that a spec allows into groups of one GPU product, and says why others are left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from diffusion_operator.api.names import group_slug
+from diffusion_operator.api.quantities import parse_whole
+from diffusion_operator.api.spec import DiffusionDeploymentSpec
+from diffusion_operator.inventory.hardware import MIB, gpu_labels
+from diffusion_operator.inventory.ledger import Ledger, NodeCapacity, pack
+from diffusion_operator.inventory.matching import Unfit, unfit
+from diffusion_operator.inventory.objects import Node
+from diffusion_operator.placement.wish import resource_of, selection_of
+from diffusion_runtime.planning.devices import Device, GpuNode, device_from_product
+from diffusion_runtime.planning.errors import UnknownHardware
+from diffusion_runtime.planning.explain import format_bytes
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A node of the group as the deployment sees it.
+
+    `down` says why it cannot take pods now, None when it can.
+    """
+
+    capacity: NodeCapacity
+    device: Device
+    down: str | None
+
+    @property
+    def free(self) -> int:
+        """GPUs that can be used now."""
+        return 0 if self.down else self.capacity.free
+
+    def minus(self, owner: str, gpus: int) -> Candidate:
+        """The node with `gpus` more GPUs held by `owner`."""
+        if not gpus:
+            return self
+        holders = ((owner, gpus), *self.capacity.holders)
+        return replace(self, capacity=replace(self.capacity, free=self.capacity.free - gpus, holders=holders))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Nodes of one product. `node_selector` (and the absence of `without_label`) pins pods to them."""
+
+    name: str
+    product: str
+    candidates: tuple[Candidate, ...]
+    node_selector: Mapping[str, str]
+    without_label: str | None = None
+
+    def free_nodes(self) -> tuple[GpuNode, ...]:
+        """What can be used now, for the planner."""
+        return tuple(_gpu_node(c, c.free, c.capacity.host_free_bytes) for c in self.candidates if c.free)
+
+    def after(self, owner: str, gpus: int, replicas: int) -> Group:
+        """The group as it looks once `replicas` pods of `owner` with `gpus` GPUs each run on it."""
+        names = Counter(pack({c.capacity.node.name: c.free for c in self.candidates}, gpus, replicas))
+        return replace(
+            self,
+            candidates=tuple(c.minus(owner, gpus * names[c.capacity.node.name]) for c in self.candidates),
+        )
+
+    def empty_nodes(self) -> tuple[GpuNode, ...]:
+        """What there would be if nothing else ran and every node were up."""
+        return tuple(_gpu_node(c, c.capacity.total, c.capacity.node.memory_bytes) for c in self.candidates)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All groups, and the nodes with the resource that are in none, with (kind, words) of the reason."""
+
+    groups: tuple[Group, ...]
+    left_out: tuple[tuple[Node, str, str], ...]
+    resource_name: str
+
+
+@dataclass
+class _Draft:
+    candidates: list[Candidate] = field(default_factory=list)
+    node_selector: dict[str, str] = field(default_factory=dict)
+    without_label: str | None = None
+
+
+def survey(spec: DiffusionDeploymentSpec, ledger: Ledger, owner: str) -> Survey:
+    """Look at every node that has the resource.
+
+    Groups are sorted by name, so that the result is deterministic.
+    """
+    resource, selection = resource_of(spec), selection_of(spec)
+    drafts: dict[str, _Draft] = {}
+    left_out: list[tuple[Node, str, str]] = []
+    for capacity in ledger.capacity(owner, resource):
+        problem = unfit(capacity.node, selection)
+        if problem and problem.kind != "down":
+            left_out.append((capacity.node, problem.kind, problem.text))
+            continue
+        device, reason = _device(capacity.node, resource, spec)
+        if device is None:
+            left_out.append((capacity.node, *reason))
+            continue
+        draft = drafts.setdefault(device.product, _Draft())
+        draft.candidates.append(Candidate(capacity, device, _down(problem)))
+        draft.node_selector, draft.without_label = _pin(capacity.node, resource)
+    groups = [
+        Group(_name(d.candidates), product, tuple(d.candidates), d.node_selector, d.without_label)
+        for product, d in drafts.items()
+    ]
+    return Survey(tuple(sorted(groups, key=lambda g: (g.name, g.product))), tuple(left_out), resource)
+
+
+def _device(
+    node: Node, resource: str, spec: DiffusionDeploymentSpec
+) -> tuple[Device | None, tuple[str, str]]:
+    """The GPU of a node, or why the spec excludes it (`product`, `memory`) or nobody knows it (`unknown`)."""
+    labels = gpu_labels(node, resource)
+    if labels.product is None and labels.memory_bytes is None:
+        return None, ("unknown", f"has no label {resource}.product or {resource}.memory")
+    product = labels.product or f"unknown-{(labels.memory_bytes or 0) // MIB}MiB"
+    try:
+        device = device_from_product(product, memory_bytes=labels.memory_bytes)
+    except UnknownHardware:
+        return None, ("unknown", f"has GPUs of the unknown product {product} and no label {resource}.memory")
+    if labels.shared and not device.shared:
+        device = device.model_copy(update={"shared": True})
+    wanted = spec.hardware.product_in if spec.hardware else None
+    if wanted and not {name.lower() for name in wanted} & {
+        product.lower(),
+        device.name.lower(),
+        device.group,
+    }:
+        return None, ("product", f"has {product}")
+    least = spec.hardware.min_memory if spec.hardware else None
+    if least is not None and device.total_bytes < parse_whole(least):
+        return None, ("memory", f"has GPUs of {format_bytes(device.total_bytes)}")
+    return device, ("", "")
+
+
+def _pin(node: Node, resource: str) -> tuple[dict[str, str], str | None]:
+    label = f"{resource}.product"
+    if label in node.labels:
+        return {label: node.labels[label]}, None
+    return {f"{resource}.memory": node.labels[f"{resource}.memory"]}, label
+
+
+def _name(candidates: list[Candidate]) -> str:
+    device = candidates[0].device
+    return group_slug(f"{device.name}-shared" if device.shared else device.name)
+
+
+def _down(problem: Unfit | None) -> str | None:
+    return problem.text if problem else None
+
+
+def _gpu_node(candidate: Candidate, gpus: int, host_bytes: int) -> GpuNode:
+    node = candidate.capacity.node
+    return GpuNode(
+        name=node.name,
+        gpus=(candidate.device,) * gpus,
+        # A node that does not say how much memory it has is not taken for one without any.
+        host_free_bytes=host_bytes if node.memory_bytes else None,
+    )

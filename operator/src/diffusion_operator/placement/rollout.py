@@ -1,0 +1,55 @@
+"""How a group replaces its pods: a strategy that neither deadlocks nor stops more than it must."""
+
+from __future__ import annotations
+
+from diffusion_operator.api.spec import DiffusionDeploymentSpec
+from diffusion_operator.inventory.ledger import Ledger, pack
+from diffusion_operator.placement.decision import CurrentGroup, Rollout
+from diffusion_operator.placement.groups import Group
+
+SURGE = Rollout("RollingUpdate", max_surge=1, max_unavailable=0)
+RECREATE = Rollout("Recreate")
+
+
+def choose_rollout(
+    spec: DiffusionDeploymentSpec, *, spare: bool, replicas: int, new_gpus: int, old_gpus: int
+) -> Rollout:
+    """Spare GPUs: a new pod first. Else old pods make room, as many as one new pod needs.
+
+    A single replica without spare GPUs is stopped first: its successor would otherwise sit unscheduled
+    while the old pod drains, and look like a pod that nobody can place.
+    """
+    strategy = (spec.rollout.strategy if spec.rollout else None) or "auto"
+    if strategy == "recreate":
+        return RECREATE
+    if spare or replicas == 0:
+        return SURGE
+    if replicas == 1 and strategy == "auto":
+        return RECREATE
+    needed = -(-new_gpus // max(1, old_gpus))
+    return Rollout("RollingUpdate", max_surge=0, max_unavailable=min(needed, replicas))
+
+
+def has_spare(ledger: Ledger, owner: str, resource: str, group: Group, replicas: int, gpus: int) -> bool:
+    """Whether one more pod fits beside `replicas` pods.
+
+    The answer is the same before and after they are created.
+
+    A pod of ours beyond `replicas` is a surge pod that already runs, so it proves the room that it stands
+    on.
+    """
+    claims = ledger.held(owner, resource, group.name)
+    held = len(claims)
+    if held > replicas and sum(claim.gpus for claim in claims) >= (replicas + 1) * gpus:
+        return True
+    usable = {c.capacity.node.name for c in group.candidates if not c.down}
+    free = {view.node.name: view.free for view in ledger.capacity(None, resource) if view.node.name in usable}
+    missing = max(0, replicas - held)
+    return len(pack(free, gpus, missing + 1)) > missing
+
+
+def keep_running_rollout(current: CurrentGroup | None, plan_hash: str) -> Rollout | None:
+    """The strategy of a roll-out that is under way stays as it is until all pods follow the plan."""
+    if current and not current.settled and current.plan.hash == plan_hash:
+        return current.rollout
+    return None

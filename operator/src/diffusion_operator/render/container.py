@@ -1,0 +1,94 @@
+"""The engine container.
+
+its command, ports, probes, GPUs, environment and mounts, under the restricted profile.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffusion_operator.api.deployment import DiffusionDeployment
+from diffusion_operator.api.pod import EnvVar
+from diffusion_operator.placement.decision import GroupDecision
+from diffusion_operator.render.settings import RenderSettings
+
+ENGINE_CONTAINER = "engine"
+API_PORT = 8000
+MANAGEMENT_PORT = 9000
+PLAN_FOLDER = "/etc/diffusion"
+PLAN_PATH = f"{PLAN_FOLDER}/plan.json"
+SCRATCH_FOLDER = "/tmp"  # noqa: S108 - the mount point of an emptyDir of the pod's own
+STARTUP_PERIOD_S = 5
+STARTUP_LIMIT_S = 15 * 60
+
+
+def engine_container(
+    dd: DiffusionDeployment, group: GroupDecision, settings: RenderSettings
+) -> dict[str, Any]:
+    """The only container of the pod."""
+    return {
+        "name": ENGINE_CONTAINER,
+        "image": settings.engine_image,
+        "imagePullPolicy": settings.engine_image_pull_policy,
+        "command": ["diffusion-runtime", "serve", "--plan", PLAN_PATH],
+        "ports": [
+            {"name": "http", "containerPort": API_PORT, "protocol": "TCP"},
+            {"name": "management", "containerPort": MANAGEMENT_PORT, "protocol": "TCP"},
+        ],
+        "env": _env(dd),
+        "resources": _resources(dd, group),
+        "startupProbe": _probe("/startupz", STARTUP_PERIOD_S, STARTUP_LIMIT_S // STARTUP_PERIOD_S),
+        "livenessProbe": _probe("/livez", 10, 6),
+        "readinessProbe": _probe("/readyz", 5, 3),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": _mounts(dd),
+    }
+
+
+def _probe(path: str, period_s: int, failures: int) -> dict[str, Any]:
+    return {
+        "httpGet": {"path": path, "port": "management"},
+        "periodSeconds": period_s,
+        "failureThreshold": failures,
+        "timeoutSeconds": 5,
+    }
+
+
+def _env(dd: DiffusionDeployment) -> list[dict[str, Any]]:
+    fixed = [{"name": "HF_HUB_OFFLINE", "value": "1"}, {"name": "HOME", "value": SCRATCH_FOLDER}]
+    return fixed + [_variable(variable) for variable in (dd.spec.pod.env if dd.spec.pod else None) or ()]
+
+
+def _variable(variable: EnvVar) -> dict[str, Any]:
+    if variable.secret_key_ref:
+        return {"name": variable.name, "valueFrom": {"secretKeyRef": variable.secret_key_ref.to_dict()}}
+    return {"name": variable.name, "value": variable.value or ""}
+
+
+def _resources(dd: DiffusionDeployment, group: GroupDecision) -> dict[str, Any]:
+    wish = dd.spec.pod.resources.to_dict() if dd.spec.pod and dd.spec.pod.resources else {}
+    gpus = {group.resource_name: str(group.plan.gpus_per_replica)}
+    return {kind: {**_texts(wish.get(kind, {})), **gpus} for kind in ("requests", "limits")}
+
+
+def _texts(amounts: dict[str, Any]) -> dict[str, str]:
+    """Quantities as text, the form in which the API server gives them back."""
+    return {name: str(amount) for name, amount in amounts.items()}
+
+
+def _mounts(dd: DiffusionDeployment) -> list[dict[str, Any]]:
+    mounts: list[dict[str, Any]] = [
+        {"name": "plan", "mountPath": PLAN_FOLDER, "readOnly": True},
+        {"name": "tmp", "mountPath": SCRATCH_FOLDER},
+        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - a memory volume of the pod's own
+    ]
+    for volume in (dd.spec.pod.volumes if dd.spec.pod else None) or ():
+        mount: dict[str, Any] = {"name": volume.name, "mountPath": volume.mount_path}
+        if volume.read_only or volume.image:
+            mount["readOnly"] = True
+        mounts.append(mount)
+    return mounts
