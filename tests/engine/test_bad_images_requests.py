@@ -56,6 +56,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
     ({"partial_images": 2}, "partial_images", "2"),
     ({"style": "vivid"}, "style", "Unknown field 'style'"),
     ({"user": 5}, "user", "must be a string"),
+    ({SURROGATE: 1}, "?", "Unknown field '\\ud800'"),
 ]
 
 
@@ -108,6 +109,26 @@ async def test_body_that_is_too_large(client: httpx.AsyncClient) -> None:
     assert_error(answer, 413, None, "larger than")
 
 
+async def test_client_that_hangs_up_in_its_body_is_no_bug_of_ours(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = plan_for(cpu_execution())
+    app = build_api(fake_engine(tmp_path, plan, [{}]), rules_of(plan, 16, 4.0))
+    scope = {"type": "http", "method": "POST", "path": "/v1/images/generations", "headers": []}
+    sent: list[Any] = []
+    events = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> Any:
+        return events.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    assert sent[0]["status"] == 400
+    assert not caplog.records
+
+
 async def test_other_model_is_not_found(client: httpx.AsyncClient) -> None:
     answer = await post(client, {"prompt": "a", "model": "dall-e-3"})
     assert_error(answer, 404, "model", "model 'dall-e-3' is not served here; this engine serves 'demo'.")
@@ -120,7 +141,9 @@ async def test_other_model_is_not_found(client: httpx.AsyncClient) -> None:
 async def test_other_routes_answer_with_error_objects(
     client: httpx.AsyncClient, method: str, path: str, status: int
 ) -> None:
-    assert_error(await client.request(method, path), status, None, path)
+    answer = await client.request(method, path)
+    assert_error(answer, status, None, path)
+    assert answer.json()["error"]["code"] == ("method_not_allowed" if status == 405 else "not_found")
 
 
 async def test_every_answer_names_request_and_plan(client: httpx.AsyncClient) -> None:

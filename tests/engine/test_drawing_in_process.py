@@ -87,6 +87,17 @@ def test_vae_decodes_in_tiles_of_the_planned_size(
     assert (tiles == 1) == torch.equal(pixels.int(), reference)
 
 
+def test_too_long_prompt_is_refused_before_weights_are_moved() -> None:
+    """Copies of gigabytes take seconds, and not the same on every rank: ranks would fall out of step."""
+    built = build(str(DEMO), cpu_execution(mode="component"), 0, CPU)
+    untouched = BuiltPipeline(built.pipeline, CPU, {}, None, rank=0)
+    for field in ("prompt", "negative_prompt"):
+        request = REQUEST.model_copy(update={field: "red " * 2000})
+        with pytest.raises(UndrawablePicture) as refused:
+            draw(untouched, request, lambda phase, step: None)
+        assert refused.value.field == field
+
+
 def test_values_that_are_not_finite_are_no_picture() -> None:
     built = build(str(DEMO), cpu_execution(), 0, CPU)
     built.pipeline.transformer.proj_out.weight.data.fill_(torch.nan)

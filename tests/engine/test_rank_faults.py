@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from diffusion_runtime.planning.documents import Layout
+from diffusion_runtime.planning.documents import Layout, VaeSettings
+from diffusion_runtime.server import draw_once
+from diffusion_runtime.server.image_request import rules_of
 from diffusion_runtime.server.openai_errors import from_engine
 from diffusion_runtime.server.rank_group import GroupFailed, UndrawableRequest
+from diffusion_runtime.server.rank_process import RankHandle
+from diffusion_runtime.server.start import PreparedEngine
 from diffusion_runtime.server.termination import EngineEnded
 from engine.fake_group import QUICK, REQUEST, fake_engine, until
 from engine.plans import cpu_execution, plan_for
@@ -124,6 +132,32 @@ async def test_out_of_memory_goes_on_with_the_next_fallback_that_can_be_executed
     await running
 
 
+async def test_every_fallback_is_tried_before_the_container_ends(tmp_path: Path) -> None:
+    """A new container would begin with the plan again, so giving up early would never reach the last one."""
+    others = tuple(cpu_execution(vae=VaeSettings(tiling=True, tile_size=size)) for size in (64, 48, 32, 16))
+    plan = plan_for(cpu_execution(), fallbacks=others)
+    engine = fake_engine(tmp_path, plan, [{"start": "oom"}] * 4 + [{}])
+    running = asyncio.create_task(engine.run())
+    await engine.submit([REQUEST]).result
+    assert engine.report.executing_hash == plan.fallbacks[3].hash
+    engine.drain()
+    await running
+
+
+async def test_last_fallback_that_is_too_large_too_ends_the_container(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = plan_for(cpu_execution(), fallbacks=(cpu_execution(mode="component"),))
+    engine = fake_engine(tmp_path, plan, [{"start": "oom"}])
+    with pytest.raises(EngineEnded) as ended:
+        await engine.run()
+    assert (ended.value.exit_code, ended.value.failure.reason) == (1, "CudaOutOfMemory")
+    assert ended.value.failure.bytes_asked == 20
+    assert engine.report.rank_group_restarts == 3
+    gc.collect()
+    assert not [record for record in caplog.records if record.name == "asyncio"], "nothing is left unread"
+
+
 async def test_refusal_by_a_rank_ends_at_once_and_answers_who_waits(tmp_path: Path) -> None:
     engine = fake_engine(tmp_path, TWO_RANKS, [{"start": "refuse", "rank": 1}])
     job = engine.submit([REQUEST])
@@ -156,6 +190,47 @@ async def test_a_picture_that_one_rank_alone_refuses_means_ranks_out_of_step(tmp
     assert lost.value.failure.rank == 0
     engine.drain()
     await running
+
+
+MUCH = """
+import pathlib, struct, sys
+out = sys.stdout.buffer
+out.write(struct.pack(">II", 2, 2**30) + b"{}" + bytes(2**23))
+pathlib.Path(sys.argv[1]).touch()
+while True:
+    out.write(bytes(2**16))
+"""
+
+
+async def test_rank_killed_within_a_large_picture_is_reaped(tmp_path: Path) -> None:
+    """Its pipe is full and nobody reads: the end must be seen nevertheless, else `close` hangs."""
+    files = len(os.listdir("/proc/self/fd"))
+    sent = tmp_path / "sent"
+    rank = await RankHandle.spawn(0, (sys.executable, "-c", MUCH, str(sent)), {}, time.monotonic)
+    listening = asyncio.create_task(rank.listen(lambda failure: None))
+    await until(sent.exists)
+    rank.kill()
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    async with asyncio.timeout(20):
+        await rank.reaped()
+    rank.forget()
+    await until(lambda: len(os.listdir("/proc/self/fd")) == files)
+
+
+def test_generate_reports_memory_although_the_plan_has_a_fallback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_for(cpu_execution(), fallbacks=(cpu_execution(mode="component"),))
+
+    def prepared(*_: object) -> PreparedEngine:
+        engine = fake_engine(tmp_path, plan, [{"draw": "oom"}, {}])
+        return PreparedEngine(engine, rules_of(plan, 16, 4.0), cast(Any, None))
+
+    monkeypatch.setattr(draw_once, "prepare", prepared)
+    with pytest.raises(EngineEnded) as ended:
+        draw_once.draw_once(plan, {"prompt": "a"})
+    assert (ended.value.exit_code, ended.value.failure.reason) == (1, "CudaOutOfMemory")
 
 
 async def test_report_takes_the_worst_rank(tmp_path: Path) -> None:

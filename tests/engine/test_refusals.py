@@ -77,6 +77,24 @@ def test_cuda_plan_without_gpu_never_runs_on_the_cpu(tmp_path: Path, monkeypatch
     assert "needs 1 CUDA GPU(s), the driver shows 0" in words["message"]
 
 
+def test_driver_that_does_not_answer_is_no_usable_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pynvml
+
+    def lost() -> int:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lost)
+    code, words = serve(tmp_path, plan_for(cpu_execution(device="cuda")))
+    assert (code, words["reason"]) == (2, "NoUsableGpu")
+    assert "The driver does not describe its GPUs" in words["message"]
+    flags = ["--prompt", "a", "--output", str(tmp_path / "a.png")]
+    assert main(["generate", "--model-path", str(DEMO), *flags]) == 2
+
+
 @pytest.mark.parametrize("schema", ["diffusion-operator.io/plan/v2", None])
 def test_unknown_schema(tmp_path: Path, schema: str | None) -> None:
     document = plan_for(cpu_execution()).to_dict() | {"schema": schema}

@@ -62,6 +62,18 @@ def test_cuda_out_of_memory_keeps_its_numbers() -> None:
     assert not failure.final
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`",
+    ],
+)
+def test_memory_that_runs_out_beside_torchs_allocator_is_out_of_memory_too(text: str) -> None:
+    failure = describe(RuntimeError(text), "load", 0)
+    assert (failure.reason, failure.bytes_asked) == ("CudaOutOfMemory", None)
+
+
 def test_host_out_of_memory_keeps_its_number() -> None:
     text = "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 4096 bytes. Error code 12"  # noqa: E501
     failure = describe(RuntimeError(text), "load", 0)
@@ -80,7 +92,7 @@ def test_only_what_breaks_a_rank_ends_it() -> None:
     assert ends_rank(OutOfMemoryError("Tried to allocate 1 bytes"))
 
 
-@pytest.mark.parametrize("letter", ["x", '"', "ü", "\u0001"])
+@pytest.mark.parametrize("letter", ["x", '"', "ü", "\u0001", "🎨"])
 def test_last_words_fit_whatever_they_are(letter: str) -> None:
     failure = RankFailure(
         reason="CudaOutOfMemory", message=letter * 9000, phase="load", rank=0, bytes_asked=5, bytes_free=4

@@ -109,12 +109,17 @@ def _this_cpu(args: argparse.Namespace) -> GpuNode:
 def _these_gpus() -> GpuNode:
     """The GPUs that the driver shows, with what is free on each now."""
     from diffusion_runtime.loading.gpus import driver_gpus
+    from diffusion_runtime.loading.refusal import EngineRefusal
 
+    try:
+        found = driver_gpus()
+    except EngineRefusal as refusal:
+        raise ValueError(refusal.message) from refusal
     gpus = [
         device_from_product(
             gpu.name.replace(" ", "-"), memory_bytes=gpu.total_bytes, free_bytes=gpu.free_bytes
         )
-        for gpu in driver_gpus()
+        for gpu in found
     ]
     if not gpus:
         raise ValueError("The driver shows no CUDA GPU; set --device cpu to draw on the CPU.")

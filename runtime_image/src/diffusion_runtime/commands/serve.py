@@ -6,6 +6,8 @@ No defaults that a plan should decide.
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from pathlib import Path
 
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104  # a pod is reached on its own address
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--progress-seconds", type=float, default=300.0, help="a step or phase may take this long"
     )
     parser.add_argument(
-        "--start-seconds", type=float, default=1800.0, help="a rank group is ready within this"
+        "--start-seconds", type=float, default=840.0, help="a rank group is ready within this"
     )
     parser.add_argument(
         "--drain-grace-seconds", type=float, default=5.0, help="still accepting after SIGTERM"
@@ -41,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exit code 0 drained, 1 the engine failed, 2 refused before anything was loaded."""
     import logging
+
+    # PID 1 of a container never gets a SIGTERM it has no handler for; imports and checks take seconds.
+    signal.signal(signal.SIGTERM, _end_before_the_start)
 
     from diffusion_runtime.server.limits import Limits
     from diffusion_runtime.server.serve import ServeOptions, run_server
@@ -56,3 +61,8 @@ def run(args: argparse.Namespace) -> int:
     return run_server(
         ServeOptions(args.plan, args.host, args.port, args.management_port, args.termination_log, limits)
     )
+
+
+def _end_before_the_start(_: int, __: object) -> None:
+    """SIGTERM until the event loop has its own handler: nothing was accepted, so nothing is left to do."""
+    sys.exit(0)

@@ -22,6 +22,8 @@ MEMORY_REASONS = frozenset({CUDA_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, "HostOOMKill
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _CUDA_ASKED = re.compile(r"[Tt]ried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)")
 _CUDA_FREE = re.compile(r"of which ([\d.]+) (bytes|KiB|MiB|GiB) is free")
+# Where memory runs out outside torch's allocator (context, kernels, libraries) there are no numbers.
+_CUDA_FULL = ("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 _CPU_ASKED = re.compile(r"can't allocate memory: you tried to allocate (\d+) bytes")
 
 
@@ -30,7 +32,7 @@ def describe(error: BaseException, phase: str, rank: int) -> RankFailure:
     text = " ".join(str(error).split())
     if isinstance(error, EngineRefusal):
         return RankFailure(reason=error.reason, message=error.message, phase=phase, rank=rank, final=True)
-    if type(error).__name__ == "OutOfMemoryError":
+    if type(error).__name__ == "OutOfMemoryError" or any(words in text for words in _CUDA_FULL):
         asked, free = _bytes(_CUDA_ASKED, text), _bytes(_CUDA_FREE, text)
         return _failure(CUDA_OUT_OF_MEMORY, text, phase, rank, asked, free)
     match = _CPU_ASKED.search(text)

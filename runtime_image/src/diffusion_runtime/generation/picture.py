@@ -48,6 +48,7 @@ def draw(built: BuiltPipeline, request: PictureRequest, on_phase: Callable[[str,
     measured = Measurements(built.device)
     with torch.inference_mode():
         on_phase("text", 0)
+        _check_prompts(built, request)
         with measured.phase("text"), built.in_use["text_encoder"]():
             prompt, negative = _encode(built, request)
         on_phase("denoise", 0)
@@ -68,18 +69,24 @@ def draw(built: BuiltPipeline, request: PictureRequest, on_phase: Callable[[str,
     return Drawn(pixels, measured.phases, seconds / request.steps)
 
 
+def _check_prompts(built: BuiltPipeline, request: PictureRequest) -> None:
+    """Before any weights move: ranks must refuse at the same time, and copies differ by seconds."""
+    try:
+        qwen_image.check_length(built.pipeline, request.prompt, "prompt")
+        if request.guided:
+            qwen_image.check_length(built.pipeline, request.negative_prompt, "negative_prompt")
+    except qwen_image.PromptTooLong as error:
+        raise UndrawablePicture(str(error), error.field) from error
+
+
 def _encode(
     built: BuiltPipeline, request: PictureRequest
 ) -> tuple[qwen_image.Embedded, qwen_image.Embedded | None]:
     dtype = built.pipeline.transformer.dtype
-    try:
-        prompt = qwen_image.encode(built.pipeline, request.prompt, "prompt", dtype, built.device)
-        if not request.guided:
-            return prompt, None
-        text = request.negative_prompt
-        return prompt, qwen_image.encode(built.pipeline, text, "negative_prompt", dtype, built.device)
-    except qwen_image.PromptTooLong as error:
-        raise UndrawablePicture(str(error), error.field) from error
+    prompt = qwen_image.encode(built.pipeline, request.prompt, dtype, built.device)
+    if not request.guided:
+        return prompt, None
+    return prompt, qwen_image.encode(built.pipeline, request.negative_prompt, dtype, built.device)
 
 
 def _guidance(built: BuiltPipeline, guided: bool) -> AbstractContextManager[None]:

@@ -33,12 +33,16 @@ class Embedded:
     mask: torch.Tensor | None
 
 
-def encode(pipeline: Any, prompt: str, field: str, dtype: torch.dtype, device: torch.device) -> Embedded:
-    """Encode one prompt; hidden states come in the transformer's dtype. Raises PromptTooLong."""
+def check_length(pipeline: Any, prompt: str, field: str) -> None:
+    """Raises PromptTooLong. Needs no weights, so it comes before any are moved."""
     text = pipeline.prompt_template_encode.format(prompt)
     tokens = len(pipeline.tokenizer(text).input_ids) - pipeline.prompt_template_encode_start_idx
     if tokens > MAX_PROMPT_TOKENS:
         raise PromptTooLong(field, tokens)
+
+
+def encode(pipeline: Any, prompt: str, dtype: torch.dtype, device: torch.device) -> Embedded:
+    """Encode one prompt of checked length; hidden states come in the transformer's dtype."""
     states, mask = pipeline.encode_prompt(prompt=prompt, device=device, max_sequence_length=MAX_PROMPT_TOKENS)
     return Embedded(states.to(dtype), mask)
 

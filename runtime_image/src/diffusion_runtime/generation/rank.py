@@ -112,6 +112,9 @@ class RankProcess:
 
         try:
             drawn = draw(built, request, self._enter)
+            body = b""
+            if drawn.pixels is not None:
+                body = encode_picture(drawn.pixels, request.output_format, request.compression)
         except UndrawablePicture as error:
             self._channel.tell(PictureFailed(message=str(error), field=error.field))
             return
@@ -121,9 +124,6 @@ class RankProcess:
             # A bug met by this request alone: the request pays for it, the group goes on.
             self._channel.tell(PictureFailed(message=f"{type(error).__name__}: {error}"[:1000]))
             return
-        body = b""
-        if drawn.pixels is not None:
-            body = encode_picture(drawn.pixels, request.output_format, request.compression)
         self._channel.tell(Done(phases=drawn.phases, seconds_per_step=drawn.seconds_per_step), body)
 
     def _enter(self, phase: str, step: int = 0) -> None:

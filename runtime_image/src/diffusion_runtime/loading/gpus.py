@@ -32,7 +32,10 @@ def check_devices(execution: Execution) -> None:
 
 
 def driver_gpus() -> list[DriverGpu]:
-    """What NVML lists; empty where there is no driver."""
+    """What NVML lists; empty where there is no driver.
+
+    EngineRefusal (NoUsableGpu) when there is a driver but it does not answer, as for a lost GPU.
+    """
     import pynvml
 
     try:
@@ -46,6 +49,8 @@ def driver_gpus() -> list[DriverGpu]:
             _gpu(pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetMemoryInfo(handle))
             for handle in handles
         ]
+    except pynvml.NVMLError as error:
+        raise EngineRefusal("NoUsableGpu", f"The driver does not describe its GPUs: {error}.") from error
     finally:
         pynvml.nvmlShutdown()
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -79,7 +79,8 @@ class Api:
         """No such route or method."""
         status = error.status_code if isinstance(error, HTTPException) else 500
         message = f"{request.method} {request.url.path} is not served here."
-        return self._with_headers(request, ApiError(status, message, code="not_found").response())
+        code = "method_not_allowed" if status == 405 else "not_found"
+        return self._with_headers(request, ApiError(status, message, code=code).response())
 
     async def models(self, _: Request) -> Response:
         """The one model of this engine, as a list."""
@@ -132,10 +133,13 @@ class Api:
 async def _json_body(request: Request) -> Any:
     """The parsed body; 413 beyond the limit, read no further; 400 when it is no JSON."""
     chunks = bytearray()
-    async for chunk in request.stream():
-        chunks += chunk
-        if len(chunks) > MAX_BODY_BYTES:
-            raise ApiError(413, f"The body is larger than {MAX_BODY_BYTES} bytes.", code="body_too_large")
+    try:
+        async for chunk in request.stream():
+            chunks += chunk
+            if len(chunks) > MAX_BODY_BYTES:
+                raise ApiError(413, f"The body is larger than {MAX_BODY_BYTES} bytes.", code="body_too_large")
+    except ClientDisconnect as gone:
+        raise ApiError(400, "The client hung up before the body's end.", code="client_disconnected") from gone
     try:
         return json.loads(bytes(chunks))
     except (ValueError, RecursionError) as error:

@@ -9,8 +9,9 @@ from diffusion_runtime.planning.documents import EngineReport, Plan
 
 from .image_request import ImagesRequest, parse_images_request
 from .limits import Limits
-from .rank_group import Picture
+from .rank_group import GroupFailed, Picture
 from .start import prepare
+from .termination import EXIT_FAILED, EngineEnded
 
 LIMITS = Limits(max_group_failures=1, drain_grace_s=0.0)  # one request: a second try is the user's
 
@@ -34,4 +35,7 @@ async def _draw(plan: Plan, body: dict[str, Any]) -> tuple[ImagesRequest, list[P
     if job.result.done() and job.result.exception() is None:
         return wanted, job.result.result(), engine.report
     await running  # the engine's own end says more than the job's
-    return wanted, await job.result, engine.report
+    try:
+        return wanted, await job.result, engine.report
+    except GroupFailed as lost:  # the engine would have gone on with a fallback
+        raise EngineEnded(EXIT_FAILED, lost.failure) from lost

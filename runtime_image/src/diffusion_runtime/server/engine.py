@@ -23,7 +23,7 @@ from .jobs import Job, JobQueue
 from .limits import Limits
 from .metrics import EngineMetrics
 from .rank_group import GroupFailed, Picture, RankGroup, UndrawableRequest
-from .termination import EXIT_FAILED, EXIT_REFUSED, EngineEnded
+from .termination import EXIT_FAILED, EXIT_REFUSED, EngineEnded, unforeseen
 
 logger = logging.getLogger(__name__)
 StartGroup = Callable[[Execution], RankGroup]
@@ -93,6 +93,11 @@ class Engine:
         except EngineEnded as ended:
             self._end(ended)
             raise
+        except Exception as error:
+            # No room in /tmp, no process to be had, a bug: who waits must be answered all the same.
+            end = EngineEnded(EXIT_FAILED, unforeseen(error, "engine"))
+            self._end(end)
+            raise end from error
         finally:
             self._accepting = False
             self.metrics.ready.set(0)
@@ -153,6 +158,9 @@ class Engine:
             self._set_loading()
             job.fail(lost)
             raise
+        except Exception as error:
+            job.fail(error)
+            raise
         finally:
             self.queue.finished()
             self.metrics.running.set(0)
@@ -165,22 +173,26 @@ class Engine:
 
     def _after_failure(self, failure: RankFailure) -> None:
         """Count it, choose what the next group executes, or give up."""
-        now = self._clock()
         logger.error("rank group lost: %s in phase %s: %s", failure.reason, failure.phase, failure.message)
         self.report = reports.with_failure(self.report, failure)
         if failure.final:
             raise EngineEnded(EXIT_REFUSED, failure)
+        if failure.reason in MEMORY_REASONS and len(self._executions) > 1:
+            # Not counted: a new container would begin with the plan again and never reach the last fallback.
+            self._executions.popleft()
+        else:
+            self._count(failure, self._clock())
+        self.report = self.report.model_copy(
+            update={"rank_group_restarts": self.report.rank_group_restarts + 1}
+        )
+        self.metrics.rank_group_restarts.inc()
+
+    def _count(self, failure: RankFailure, now: float) -> None:
         self._failures.append(now)
         while now - self._failures[0] > self._limits.failure_window_s:
             self._failures.popleft()
         if len(self._failures) >= self._limits.max_group_failures:
             raise EngineEnded(EXIT_FAILED, self._give_up(failure))
-        if failure.reason in MEMORY_REASONS and len(self._executions) > 1:
-            self._executions.popleft()
-        self.report = self.report.model_copy(
-            update={"rank_group_restarts": self.report.rank_group_restarts + 1}
-        )
-        self.metrics.rank_group_restarts.inc()
 
     def _give_up(self, failure: RankFailure) -> RankFailure:
         """The last failure as the container's; a reason that operators know, the count in the sentence."""

@@ -57,10 +57,19 @@ class JobQueue:
     def put(self, job: Job) -> None:
         """Accept a job; QueueFull when `capacity` jobs wait already."""
         if len(self._waiting) >= self._capacity:
+            self._drop_abandoned()
+        if len(self._waiting) >= self._capacity:
             raise QueueFull
         self._waiting.append(job)
         self._arrived.set()
         self.idle.clear()
+
+    def _drop_abandoned(self) -> None:
+        """Clients that hung up make room for those that have not; nobody reads their empty answer."""
+        for job in self._waiting:
+            if job.abandoned and not job.result.done():
+                job.result.set_result([])
+        self._waiting = deque(job for job in self._waiting if not job.abandoned)
 
     async def wait(self) -> None:
         """Until a job waits. Takes none, so cancelling this loses none."""

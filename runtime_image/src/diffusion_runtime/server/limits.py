@@ -16,7 +16,7 @@ class Limits:
     queue_capacity: int = 16
     heartbeat_s: float = 30.0
     progress_s: float = 300.0
-    start_s: float = 1800.0
+    start_s: float = 840.0  # below the operator's startup probe, so that we say what is slow
     settle_s: float = 2.0
     drain_grace_s: float = 5.0
     max_group_failures: int = 3

@@ -50,7 +50,8 @@ class ApiError(Exception):
         error: dict[str, Any] = {
             "message": self.message,
             "type": self.type,
-            "param": self.param,
+            # A key of the body may be half of a surrogate pair, which has no bytes in UTF-8.
+            "param": self.param and self.param.encode(errors="replace").decode(),
             "code": self.code,
         }
         headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}

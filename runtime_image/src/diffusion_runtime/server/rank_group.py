@@ -105,7 +105,7 @@ class RankGroup:
             self._tasks.append(asyncio.create_task(handle.listen(self._report)))
             handle.send(self._start_frame(index).to_dict())
         self._tasks.append(asyncio.create_task(self._expire_start()))
-        ready = await self._unless_failed(asyncio.gather(*(rank.ready for rank in self._ranks)))
+        ready = await self._unless_failed(self._all_ready())
         self._tasks.append(asyncio.create_task(self._watch()))
         return tuple(ready)
 
@@ -144,6 +144,9 @@ class RankGroup:
             rendezvous=str(self._folder / "rendezvous"),
             collective_timeout_s=self._limits.progress_s,
         )
+
+    async def _all_ready(self) -> list[Ready]:
+        return await asyncio.gather(*(rank.ready for rank in self._ranks))
 
     async def _answers(self) -> list[Answer]:
         """Every rank's answer.

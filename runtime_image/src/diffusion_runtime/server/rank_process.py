@@ -89,7 +89,12 @@ class RankHandle:
             self._process.kill()
 
     async def reaped(self) -> None:
-        """Wait for the process to be gone and close our end of its pipe."""
+        """Wait for the killed process to be gone and close its pipes; nobody may listen any more."""
+        stdout = self._process.stdout
+        with contextlib.suppress(OSError):
+            # What lies unread pauses the pipe: asyncio would not see its end, and `wait` waits for that.
+            while stdout is not None and await stdout.read(READ_LIMIT_BYTES):
+                pass
         await self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()

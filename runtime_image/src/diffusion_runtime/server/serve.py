@@ -28,9 +28,19 @@ from .api import build_api
 from .limits import Limits
 from .management import build_management
 from .start import prepare
-from .termination import DEFAULT_PATH, EXIT_REFUSED, EngineEnded, write_termination_message
+from .termination import (
+    DEFAULT_PATH,
+    EXIT_FAILED,
+    EXIT_REFUSED,
+    EngineEnded,
+    unforeseen,
+    write_termination_message,
+)
 
 logger = logging.getLogger(__name__)
+# A client that never ends its body or never reads its answer must not keep an ended engine alive.
+LAST_ANSWERS_S = 30
+MAX_PORT = 65535
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,7 @@ class ServeOptions:
     management_port: int
     termination_log: Path = DEFAULT_PATH
     limits: Limits = field(default_factory=Limits)
+    last_answers_s: int = LAST_ANSWERS_S
 
 
 class _Server(uvicorn.Server):
@@ -62,6 +73,9 @@ def run_server(options: ServeOptions) -> int:
         return _end(options, EXIT_REFUSED, failure)
     except EngineEnded as ended:
         return _end(options, ended.exit_code, ended.failure)
+    except Exception as error:
+        logger.exception("bug at the start or the end of the engine")
+        return _end(options, EXIT_FAILED, unforeseen(error, "start"))
     return 0
 
 
@@ -71,8 +85,8 @@ async def _serve(options: ServeOptions) -> None:
     api_socket = _listen("--port", options.host, options.port)
     management_socket = _listen("--management-port", options.host, options.management_port)
     _announce(api_socket, management_socket)
-    api = _server(build_api(engine, prepared.rules))
-    management = _server(build_management(engine))
+    api = _server(build_api(engine, prepared.rules), options.last_answers_s)
+    management = _server(build_management(engine), options.last_answers_s)
     servers = [
         asyncio.create_task(api.serve(sockets=[api_socket])),
         asyncio.create_task(management.serve(sockets=[management_socket])),
@@ -90,14 +104,22 @@ async def _serve(options: ServeOptions) -> None:
         await servers[1]
 
 
-def _server(app: Starlette) -> _Server:
+def _server(app: Starlette, last_answers_s: int) -> _Server:
     config = uvicorn.Config(
-        app, lifespan="off", ws="none", log_config=None, access_log=False, server_header=False
+        app,
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=last_answers_s,
     )
     return _Server(config)
 
 
 def _listen(flag: str, host: str, port: int) -> socket.socket:
+    if not 0 <= port <= MAX_PORT:
+        raise EngineRefusal("InvalidSpec", f"{flag} {port} is no port; it must be 0 to {MAX_PORT}.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=128)

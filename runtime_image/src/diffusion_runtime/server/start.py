@@ -21,7 +21,8 @@ from .limits import Limits
 from .metrics import EngineMetrics
 from .rank_group import RankCommand, RankGroup
 
-RANK_MODULE = "diffusion_runtime.generation.rank"
+# -P: a rank must not import what lies in the folder that the user happens to be in.
+RANK_ARGUMENTS = (sys.executable, "-P", "-m", "diffusion_runtime.generation.rank")
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,7 @@ class PreparedEngine:
     folder: ModelFolder
 
 
-def prepare(
-    plan: Plan, limits: Limits, rank_arguments: Sequence[str] = (sys.executable, "-m", RANK_MODULE)
-) -> PreparedEngine:
+def prepare(plan: Plan, limits: Limits, rank_arguments: Sequence[str] = RANK_ARGUMENTS) -> PreparedEngine:
     """Check plan, folder and devices, then build the engine; call inside the event loop.
 
     Raises EngineRefusal.

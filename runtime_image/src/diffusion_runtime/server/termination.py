@@ -27,13 +27,19 @@ class EngineEnded(Exception):
         self.failure = failure
 
 
+def unforeseen(error: Exception, phase: str) -> RankFailure:
+    """What nothing else put into words: a bug of ours, or a system that refuses files or processes."""
+    message = f"The engine met an error it does not expect: {type(error).__name__}: {error}"
+    return RankFailure(reason="CrashLoop", message=message[:1000], phase=phase)
+
+
 def termination_message(failure: RankFailure) -> bytes:
     """Reason, phase, message, rank, bytes asked and free, as JSON within `MAX_BYTES`."""
     document = failure.model_dump(by_alias=True, include=KEYS, mode="json")
     text = json.dumps(document, ensure_ascii=False).encode()
     if len(text) > MAX_BYTES:
-        # JSON may spend six bytes on one character of the message.
-        document["message"] = failure.message[: (MAX_BYTES - 512) // 6]
+        # JSON may spend twelve bytes on one character of the message (two escapes, as for an emoji).
+        document["message"] = failure.message[: (MAX_BYTES - 512) // 12]
         text = json.dumps(document, ensure_ascii=True).encode()
     return text
 
