@@ -33,7 +33,7 @@ check: setup ## Lint, types, import layers, generated files, chart
 	@$(local) lint-chart
 
 test: check ## What CI runs: check, then unit, engine, wire and cluster tests
-	@$(local) helm-program >/dev/null
+	@$(local) prepare
 	@$(pytest) tests/unit tests/engine tests/wire tests/cluster
 
 test-unit: setup ## Pure functions, rendered manifests, the chart
@@ -47,6 +47,7 @@ test-wire: setup ## The operator's client against a faulty API server
 	@$(pytest) tests/wire
 
 test-cluster: setup ## The real thing: kind cluster, Helm install, apply, pictures, faults
+	@$(local) prepare
 	@$(pytest) tests/cluster
 
 test-full: setup ## A whole matrix: make test-full SUITE=… (tests/full/<suite>)

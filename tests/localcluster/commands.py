@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from localcluster import gotools, kindcluster
 from localcluster.cache import locked, require_disk
+from localcluster.component_images import LABEL
 from localcluster.demo import MANIFEST, run_demo
 from localcluster.gpunodes import start_gpu_nodes, stop_kwok
 from localcluster.images import ENGINE, OPERATOR, ProductImages, product_images
@@ -25,7 +26,7 @@ from localcluster.settings import (
     ClusterFolder,
     cache_folder,
 )
-from localcluster.shell import CommandError, run
+from localcluster.shell import run
 from localcluster.store import add_images, image_store
 
 OURS = (
@@ -60,6 +61,15 @@ def start_cluster_with_images(folder: ClusterFolder) -> tuple[Cluster, ProductIm
     cluster = start_cluster(folder)
     load_into_running_node(cluster, images)
     return cluster, images
+
+
+def prepare_images() -> ProductImages:
+    """Everything that takes long: node image, product images, the image store with all of them in it."""
+    provider = choose()
+    node = node_image(provider)
+    images = product_images(provider, node)
+    add_images(provider, node, image_store(provider, node), [images.engine, images.operator])
+    return images
 
 
 def stop_cluster(folder: ClusterFolder) -> None:
@@ -127,11 +137,17 @@ def clean(_: ClusterFolder) -> None:
     with step("removing images and the cache folder"):
         for repository in OURS:
             for reference in provider.images(repository):
-                try:
-                    provider.call("image", "rm", "-f", reference)
-                except CommandError as refused:
-                    say(f"  {reference} stays: {refused}")
+                provider.call("image", "rm", "-f", reference)
+        labelled = provider.call("image", "ls", "-q", "--filter", f"label={LABEL}").split()
+        if labelled:
+            provider.call("image", "rm", "-f", *labelled)
         shutil.rmtree(cache_folder())
+
+
+def prepare(_: ClusterFolder) -> None:
+    """What the cluster tests need and pytest would build without showing any progress."""
+    prepare_images()
+    gotools.tool("helm")
 
 
 def helm_program(_: ClusterFolder) -> None:
@@ -163,6 +179,7 @@ COMMANDS: dict[str, Callable[[ClusterFolder], None]] = {
     "demo": demo,
     "demo-down": demo_down,
     "clean": clean,
+    "prepare": prepare,
     "helm-program": helm_program,
     "lint-chart": lint_chart,
 }
