@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 from localcluster import gotools, kindcluster
 from localcluster.cache import locked, require_disk
 from localcluster.component_images import LABEL
-from localcluster.demo import MANIFEST, run_demo
+from localcluster.demo import MANIFEST, plugin_environment, run_demo
 from localcluster.gpunodes import start_gpu_nodes, stop_kwok
 from localcluster.images import ENGINE, OPERATOR, ProductImages, product_images
 from localcluster.install import CHART, helm, install, load_into_running_node
@@ -104,8 +105,8 @@ def demo(folder: ClusterFolder) -> None:
     install(cluster, images)
     picture = run_demo(cluster)
     say(f"the picture is at {picture.relative_to(REPOSITORY)} ({picture.stat().st_size} bytes)")
-    _say_how_to_use(cluster)
-    say("look on:   kubectl describe dd demo;  kubectl explain dd.spec.performance")
+    _say_how_to_use(cluster, plugin_environment() / "bin")
+    say("look on:   kubectl diffusion explain demo;  kubectl describe dd demo;  kubectl explain dd.spec")
     say("clean up:  `make demo-down` removes the product, `make cluster-down` the whole cluster")
 
 
@@ -166,10 +167,11 @@ def lint_chart(_: ClusterFolder) -> None:
     say(run([gotools.tool("helm"), "lint", "--strict", CHART, *values]).strip().splitlines()[-1])
 
 
-def _say_how_to_use(cluster: Cluster) -> None:
+def _say_how_to_use(cluster: Cluster, *more_programs: Path) -> None:
+    folders = ":".join(str(folder) for folder in (cluster.kubectl_program.parent, *more_programs))
     say("use it:")
     say(f"  export KUBECONFIG={cluster.folder.kubeconfig}")
-    say(f"  export PATH={cluster.kubectl_program.parent}:$PATH")
+    say(f"  export PATH={folders}:$PATH")
 
 
 COMMANDS: dict[str, Callable[[ClusterFolder], None]] = {

@@ -81,10 +81,15 @@ def _hints(cluster: Cluster) -> str:
     return f"{pods}\n{log}"
 
 
+def plugin_environment() -> Path:
+    """Where the demo keeps a small Python environment with the kubectl plugin, without torch."""
+    return cache_folder() / "kubectl-diffusion"
+
+
 def explained(cluster: Cluster, name: str) -> str:
-    """What `kubectl diffusion explain` says: the product's own words, from its plugin, without torch."""
+    """What `kubectl diffusion explain` says: the product's own words."""
     environment = {
-        "UV_PROJECT_ENVIRONMENT": str(cache_folder() / "kubectl-diffusion"),
+        "UV_PROJECT_ENVIRONMENT": str(plugin_environment()),
         "KUBECTL": str(cluster.kubectl_program),
         "KUBECONFIG": str(cluster.folder.kubeconfig),
     }
