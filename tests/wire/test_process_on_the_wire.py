@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import os
 import signal
@@ -58,7 +59,15 @@ async def running(folder: Path) -> AsyncIterator[tuple[FakeApi, asyncio.Task[Non
         yield api, asyncio.create_task(main.run(given)), given.http_port
 
 
-async def test_it_starts_says_why_rests_and_stops_on_sigterm(tmp_path: Path) -> None:
+def nobody() -> str:
+    raise OSError("No username set in the environment")
+
+
+async def test_it_starts_says_why_rests_and_stops_on_sigterm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The image's uid has no entry in the user database, and kopf asks for the user's name unless told one.
+    monkeypatch.setattr(getpass, "getuser", nobody)
     async with running(tmp_path) as (api, process, port):
         await asyncio.wait_for(api.wait_for_request(lambda seen: seen.path == f"{DEMO}/status"), 30)
         await asyncio.wait_for(api.wait_for_watches(DDS, "/api/v1/nodes", "/api/v1/pods"), 30)

@@ -42,6 +42,8 @@ async def watch(
         registry=build_registry(add, client_settings),
         settings=build_settings(),
         standalone=True,
+        # Unused without peering, but kopf would otherwise ask for a user name that uid 10001 does not have.
+        identity=FIELD_MANAGER,
         clusterwide=not namespaces,
         namespaces=list(namespaces),
         ready_flag=started,

@@ -123,13 +123,13 @@ def _survey(spec: DiffusionDeploymentSpec, ledger: Ledger, resource: str, select
     drafts: dict[str, _Draft] = {}
     left_out: list[tuple[Node, str, str]] = []
     for capacity in ledger.capacity(None, resource):
-        problem = unfit(capacity.node, selection)
-        if problem and problem.kind != "down":
-            left_out.append((capacity.node, problem.kind, problem.text))
-            continue
         device, reason = _device(capacity.node, resource, spec)
         if device is None:
             left_out.append((capacity.node, *reason))
+            continue
+        problem = unfit(capacity.node, selection)
+        if problem and problem.kind != "down":
+            left_out.append((capacity.node, problem.kind, problem.text))
             continue
         draft = drafts.setdefault(device.product, _Draft())
         draft.candidates.append(Candidate(capacity, device, _down(problem)))
@@ -158,10 +158,10 @@ def _device(
         device.name.lower(),
         device.group,
     }:
-        return None, ("product", f"has {product}")
+        return None, ("product", f"has {product}, not {' or '.join(wanted)}")
     least = spec.hardware.min_memory if spec.hardware else None
     if least is not None and device.total_bytes < parse_whole(least):
-        return None, ("memory", f"has GPUs of {format_bytes(device.total_bytes)}")
+        return None, ("memory", f"has GPUs of {format_bytes(device.total_bytes)}, less than {least}")
     return device, ("", "")
 
 

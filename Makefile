@@ -1,0 +1,74 @@
+# The one door to this repository. `make help` explains; everything else needs no reading of other files.
+# Variables: YES=1 lets targets install missing Debian packages (as root). DIFFUSION_CACHE moves the cache
+# (default ~/.cache/diffusion-operator). SUITE=… picks a suite of `make test-full`. ARGS=… is passed to pytest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+export PYTHONDONTWRITEBYTECODE := 1
+
+tools = bin=$$(bash tests/localcluster/bootstrap.sh) && export PATH="$$bin:$$PATH"
+local = $(tools) && PYTHONPATH=tests "$$bin/python" -m localcluster
+venv = .venv/bin
+pytest = $(tools) && $(venv)/python -m pytest $(ARGS)
+
+.PHONY: help setup generate check test test-unit test-engine test-wire test-cluster test-full \
+        cluster cluster-down images demo demo-down clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Make .venv with everything that tests and checks need (about 6 GB)
+	@$(tools) && uv sync --frozen --quiet
+
+generate: setup ## Write what is generated: crds/, the chart's copies, the reference page
+	@$(venv)/python -m diffusion_operator.api.generate
+
+check: setup ## Lint, types, import layers, generated files, chart
+	@$(venv)/ruff check .
+	@$(venv)/mypy
+	@MYPYPATH=tests $(venv)/mypy -p localcluster -p cluster
+	@$(venv)/lint-imports
+	@$(venv)/python -m diffusion_operator.api.generate --check
+	@$(local) lint-chart
+
+test: check ## What CI runs: check, then unit, engine, wire and cluster tests
+	@$(local) prepare
+	@$(pytest) tests/unit tests/engine tests/wire tests/cluster
+
+test-unit: setup ## Pure functions, rendered manifests, the chart
+	@$(local) helm-program >/dev/null
+	@$(pytest) tests/unit
+
+test-engine: setup ## The engine on the CPU, with small random weights
+	@$(pytest) tests/engine
+
+test-wire: setup ## The operator's client against a faulty API server
+	@$(pytest) tests/wire
+
+test-cluster: setup ## The real thing: kind cluster, Helm install, apply, pictures, faults
+	@$(local) prepare
+	@$(pytest) tests/cluster
+
+test-full: setup ## A whole matrix: make test-full SUITE=… (tests/full/<suite>)
+	@if [[ -z "$(SUITE)" || ! -d "tests/full/$(SUITE)" ]]; then \
+	  echo "error: SUITE=$(SUITE) is not a suite; there are: $$(ls tests/full 2>/dev/null | tr '\n' ' ')" >&2; exit 2; fi
+	@$(pytest) tests/full/$(SUITE)
+
+cluster: ## Start (or reuse) the local cluster of the demo, with GPU nodes
+	@$(local) up
+
+cluster-down: ## Delete it; what was built stays in the cache
+	@$(local) down
+
+images: ## Build the operator image and the engine image, and print their names
+	@$(local) images
+
+demo: ## From nothing to a picture: cluster, images, Helm, kubectl apply, out/demo.png
+	@$(local) demo
+
+demo-down: ## Remove the demo and the product from the cluster; the cluster stays
+	@$(local) demo-down
+
+clean: ## Delete both local clusters, the images and the cache folder
+	@$(local) clean

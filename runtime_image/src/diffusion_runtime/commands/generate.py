@@ -1,0 +1,131 @@
+"""`diffusion-runtime generate`: plan for this machine, draw, write files.
+
+No server, but the same engine and ranks. With `--device cpu` the machine counts as `--num-gpus` devices that
+share its memory; otherwise the driver says what is here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from diffusion_runtime.commands.planning_flags import (
+    add_model_flag,
+    add_planning_flags,
+    facts_from_flag,
+    intent_from_flags,
+    sentence,
+    workload_from_flags,
+)
+from diffusion_runtime.planning.devices import GpuNode, device_from_product
+from diffusion_runtime.planning.documents import NoPlan, Plan
+from diffusion_runtime.planning.search import make_plan
+
+HELP = "plan for this machine, draw one picture or more, write files"
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NOTHING_FITS = 1, 2, 3
+FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `generate`; those of the planner are the same as of `plan`."""
+    add_model_flag(parser)
+    parser.add_argument("--prompt", required=True)
+    parser.add_argument("--negative-prompt", metavar="PROMPT")
+    parser.add_argument("--seed", type=int, help="same seed, same picture (default: a new one each time)")
+    parser.add_argument("--num-images", type=int, default=1, metavar="N", help="seeds count up")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="ends in .png, .jpg or .webp"
+    )
+    add_planning_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 drawn, 1 the engine failed, 2 bad input or refused, 3 nothing fits; one sentence on stderr."""
+    try:
+        answer = _plan(args)
+        if isinstance(answer, NoPlan):
+            return _fail(EXIT_NOTHING_FITS, answer.message)
+        return _draw(args, answer)
+    except ValueError as error:  # every error of the user is one; see planning.errors
+        return _fail(EXIT_BAD_INPUT, sentence(error))
+
+
+def _plan(args: argparse.Namespace) -> Plan | NoPlan:
+    """The plan for the devices of this machine."""
+    if args.output.suffix.lower() not in FORMATS:
+        raise ValueError(f"--output {args.output} must end in one of {', '.join(FORMATS)}.")
+    if not args.output.parent.is_dir():
+        raise ValueError(f"--output {args.output}: folder {args.output.parent} does not exist.")
+    facts = facts_from_flag(args.model_path)
+    intent, workload = intent_from_flags(args, facts), workload_from_flags(args, facts)
+    node = _this_cpu(args) if args.device == "cpu" else _these_gpus()
+    return make_plan(facts, workload, intent, [node])
+
+
+def _draw(args: argparse.Namespace, plan: Plan) -> int:
+    from diffusion_runtime.loading.refusal import EngineRefusal
+    from diffusion_runtime.server.draw_once import draw_once
+    from diffusion_runtime.server.openai_errors import ApiError
+    from diffusion_runtime.server.rank_group import UndrawableRequest
+    from diffusion_runtime.server.termination import EngineEnded
+
+    try:
+        wanted, pictures, _ = draw_once(plan, _body(args))
+    except (ApiError, EngineRefusal) as error:
+        return _fail(EXIT_BAD_INPUT, error.message)
+    except UndrawableRequest as error:
+        return _fail(EXIT_BAD_INPUT if error.failure.field else EXIT_FAILED, error.failure.message)
+    except EngineEnded as error:
+        return _fail(error.exit_code, f"{error.failure.reason}: {error.failure.message}")
+    for index, (request, picture) in enumerate(zip(wanted.pictures, pictures, strict=True)):
+        path = args.output if index == 0 else args.output.with_stem(f"{args.output.stem}-{index + 1}")
+        path.write_bytes(picture.body)
+        sys.stdout.write(f"{path} (seed {request.seed})\n")
+    return 0
+
+
+def _body(args: argparse.Namespace) -> dict[str, Any]:
+    """The same fields that the HTTP call takes, so that both are checked alike; the size is the plan's."""
+    return {
+        "prompt": args.prompt,
+        "negative_prompt": args.negative_prompt,
+        "seed": args.seed,
+        "n": args.num_images,
+        "true_cfg_scale": args.guidance_scale,
+        "output_format": FORMATS[args.output.suffix.lower()],
+    }
+
+
+def _this_cpu(args: argparse.Namespace) -> GpuNode:
+    """The host's memory, shared evenly by as many devices as ranks are asked for."""
+    count = max(args.num_gpus or (2 if args.enable_cfg_parallel else 1), 1)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // count
+    return GpuNode(name="here", gpus=(device_from_product("CPU", memory_bytes=memory),) * count)
+
+
+def _these_gpus() -> GpuNode:
+    """The GPUs that the driver shows, with what is free on each now."""
+    from diffusion_runtime.loading.gpus import driver_gpus
+    from diffusion_runtime.loading.refusal import EngineRefusal
+
+    try:
+        found = driver_gpus()
+    except EngineRefusal as refusal:
+        raise ValueError(refusal.message) from refusal
+    gpus = [
+        device_from_product(
+            gpu.name.replace(" ", "-"), memory_bytes=gpu.total_bytes, free_bytes=gpu.free_bytes
+        )
+        for gpu in found
+    ]
+    if not gpus:
+        raise ValueError("The driver shows no CUDA GPU; set --device cpu to draw on the CPU.")
+    return GpuNode(name="here", gpus=tuple(gpus))
+
+
+def _fail(code: int, message: str) -> int:
+    sys.stderr.write(f"diffusion-runtime generate: {message}\n")
+    return code

@@ -1,0 +1,68 @@
+"""`diffusion-runtime serve --plan plan.json`: follow a plan and serve pictures.
+
+No defaults that a plan should decide.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+ALL_INTERFACES = "0.0.0.0"  # noqa: S104  # a pod is reached on its own address
+HELP = "follow a plan file and serve POST /v1/images/generations"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `serve`. Times are seconds."""
+    parser.add_argument(
+        "--plan", type=Path, required=True, metavar="FILE", help="the plan to follow, as JSON"
+    )
+    parser.add_argument("--host", default=ALL_INTERFACES, help="address to listen on")
+    parser.add_argument("--port", type=int, default=8000, help="API port; 0 takes a free one")
+    parser.add_argument(
+        "--management-port", type=int, default=9000, help="probes, metrics, report; 0 as above"
+    )
+    parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"), metavar="PATH")
+    parser.add_argument("--queue-capacity", type=int, default=16, help="accepted requests that may wait")
+    parser.add_argument(
+        "--heartbeat-seconds", type=float, default=30.0, help="a silent rank is hung after this"
+    )
+    parser.add_argument(
+        "--progress-seconds", type=float, default=300.0, help="a step or phase may take this long"
+    )
+    parser.add_argument(
+        "--start-seconds", type=float, default=840.0, help="a rank group is ready within this"
+    )
+    parser.add_argument(
+        "--drain-grace-seconds", type=float, default=5.0, help="still accepting after SIGTERM"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit code 0 drained, 1 the engine failed, 2 refused before anything was loaded."""
+    import logging
+
+    # PID 1 of a container never gets a SIGTERM it has no handler for; imports and checks take seconds.
+    signal.signal(signal.SIGTERM, _end_before_the_start)
+
+    from diffusion_runtime.server.limits import Limits
+    from diffusion_runtime.server.serve import ServeOptions, run_server
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    limits = Limits(
+        queue_capacity=args.queue_capacity,
+        heartbeat_s=args.heartbeat_seconds,
+        progress_s=args.progress_seconds,
+        start_s=args.start_seconds,
+        drain_grace_s=args.drain_grace_seconds,
+    )
+    return run_server(
+        ServeOptions(args.plan, args.host, args.port, args.management_port, args.termination_log, limits)
+    )
+
+
+def _end_before_the_start(_: int, __: object) -> None:
+    """SIGTERM until the event loop has its own handler: nothing was accepted, so nothing is left to do."""
+    sys.exit(0)

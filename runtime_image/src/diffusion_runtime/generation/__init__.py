@@ -1,0 +1,1 @@
+"""Request to pixels, inside a rank process; nothing here knows HTTP."""

@@ -1,0 +1,79 @@
+"""A plan's execution to a pipeline that is ready to draw on this rank: load, place, split. In that order.
+
+Nothing here decides; the plan did. What this version does not execute was refused before
+(loading.executable).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffusion_runtime.loading.folder import open_folder
+from diffusion_runtime.loading.pipeline import load_pipeline
+from diffusion_runtime.loading.refusal import EngineRefusal
+from diffusion_runtime.parallel.cfg import CfgBranches, apply_cfg_parallel
+from diffusion_runtime.planning.documents import Execution
+from diffusion_runtime.residency.placement import InUse, place
+
+TILE_STRIDE = 0.75  # diffusers' own overlap: a quarter of a tile
+
+
+@dataclass(frozen=True)
+class BuiltPipeline:
+    """What `picture.draw` needs. `in_use[component]()` is entered while the component computes."""
+
+    pipeline: Any
+    device: torch.device
+    in_use: dict[str, InUse]
+    branches: CfgBranches | None
+    rank: int
+
+
+def rank_device(execution: Execution, rank: int) -> torch.device:
+    """This rank's device; EngineRefusal (NoUsableGpu) instead of a silent run on the CPU."""
+    if execution.device == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available() or torch.cuda.device_count() <= rank:
+        raise EngineRefusal(
+            "NoUsableGpu", f"Rank {rank} needs CUDA device {rank}; torch sees {torch.cuda.device_count()}."
+        )
+    torch.cuda.set_device(rank)
+    return torch.device("cuda", rank)
+
+
+def build(model_path: str, execution: Execution, rank: int, device: torch.device) -> BuiltPipeline:
+    """Load and place every component, then split guidance when the plan says so (the ranks have joined)."""
+    folder = open_folder(Path(model_path))
+    in_use: dict[str, InUse] = {}
+
+    def place_component(name: str, module: torch.nn.Module) -> None:
+        in_use[name] = place(module, execution.residency[name], device)
+
+    pipeline = load_pipeline(folder, execution.dtype, place_component)
+    _pin_device(pipeline, device)
+    _set_vae(pipeline, execution)
+    branches = apply_cfg_parallel(pipeline.transformer, rank) if execution.layout.cfg == 2 else None
+    return BuiltPipeline(pipeline, device, in_use, branches, rank)
+
+
+def _pin_device(pipeline: Any, device: torch.device) -> None:
+    """diffusers guesses the device from the first component, which may be parked on the host: say it."""
+    base = type(pipeline)
+    pipeline.__class__ = type(base.__name__, (base,), {"_execution_device": property(lambda _: device)})
+
+
+def _set_vae(pipeline: Any, execution: Execution) -> None:
+    if not execution.vae.tiling:
+        return
+    size = execution.vae.tile_size or pipeline.vae.tile_sample_min_height
+    stride = int(size * TILE_STRIDE)
+    pipeline.vae.enable_tiling(
+        tile_sample_min_height=size,
+        tile_sample_min_width=size,
+        tile_sample_stride_height=stride,
+        tile_sample_stride_width=stride,
+    )

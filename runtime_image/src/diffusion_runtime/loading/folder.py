@@ -1,0 +1,124 @@
+"""From a plan's model reference to a checked folder: found, right family, classes allowed, weights whole.
+
+Torch-free, so that the parent refuses a bad folder before it starts a rank. `models` counts the weights; here
+the rest of the pipeline is held against the classes this engine builds. Loads nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffusion_runtime.models.catalog import facts_from_folder
+from diffusion_runtime.models.folder import read_index
+from diffusion_runtime.planning.documents import Execution, ModelRef
+from diffusion_runtime.planning.errors import BadModelFolder
+
+from .allowed import FAMILIES, AllowedFamily
+from .refusal import EngineRefusal
+
+BUILT_IN_VARIABLE = "DIFFUSION_BUILTIN_MODELS"
+BUILT_IN_DEFAULT = "/opt/diffusion/models"
+BROKEN_FOLDER = "InvalidSpec"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder that passed every check. Width and height must be multiples of `pixel_multiple`."""
+
+    path: Path
+    family: AllowedFamily
+    pixel_multiple: int
+    components: frozenset[str]
+
+
+def built_in_folder(name: str) -> Path:
+    """Where the image keeps this built-in model; EngineRefusal (UnknownModel) when it has none."""
+    root = Path(os.environ.get(BUILT_IN_VARIABLE, BUILT_IN_DEFAULT))
+    known = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    if name not in known:
+        names = ", ".join(known) or "none"
+        raise EngineRefusal("UnknownModel", f"{root} holds no built-in model {name!r}; it holds: {names}.")
+    return root / name
+
+
+def locate(model: ModelRef) -> Path:
+    """The folder a plan's model lies in."""
+    if model.source == "builtIn":
+        return built_in_folder(model.name)
+    if model.source == "path":
+        if model.path is None:
+            raise EngineRefusal("PlanMismatch", "model.source is path but the plan has no model.path.")
+        return Path(model.path)
+    raise EngineRefusal(
+        "NotSupportedYet",
+        f"model.source {model.source!r} is not executed by this engine version; it loads builtIn and path.",
+    )
+
+
+def open_folder(path: Path) -> ModelFolder:
+    """Check a diffusers pipeline folder; reads JSON files and safetensors headers, nothing else.
+
+    Raises EngineRefusal with a sentence that names the file: missing, truncated, or of another class.
+    """
+    try:
+        index = read_index(path)
+        facts = facts_from_folder(path)
+    except BadModelFolder as error:
+        raise EngineRefusal(BROKEN_FOLDER, str(error)) from error
+    family = _family_of(path, index)
+    _check_parts(path, index, family)
+    names = frozenset(component.name for component in facts.components)
+    return ModelFolder(path, family, facts.sizes.multiple, names)
+
+
+def check_plan_is_for(folder: ModelFolder, family: str, execution: Execution) -> None:
+    """EngineRefusal (PlanMismatch) when the plan was made for another model than the one in the folder."""
+    if family != folder.family.family:
+        raise EngineRefusal(
+            "PlanMismatch",
+            f"The plan is for {family!r} but {folder.path} holds {folder.family.family!r}.",
+        )
+    for field, planned in (("residency", set(execution.residency)), ("dtype", set(execution.dtype))):
+        held = sorted(folder.components)
+        if planned != folder.components:
+            raise EngineRefusal(
+                "PlanMismatch",
+                f"The plan's {field} names {sorted(planned)}, {folder.path} holds {held}.",
+            )
+
+
+def _family_of(path: Path, index: dict[str, Any]) -> AllowedFamily:
+    name = index.get("_class_name")
+    for family in FAMILIES.values():
+        if family.pipeline_class == name:
+            return family
+    known = ", ".join(family.pipeline_class for family in FAMILIES.values())
+    raise EngineRefusal(
+        "NotSupportedYet", f"{path} is a {name!r} pipeline; this engine version builds: {known}."
+    )
+
+
+def _check_parts(path: Path, index: dict[str, Any], family: AllowedFamily) -> None:
+    listed = {
+        name: value for name, value in index.items() if not name.startswith("_") and isinstance(value, list)
+    }
+    if listed.keys() != family.parts.keys():
+        raise EngineRefusal(
+            BROKEN_FOLDER,
+            f"{path / 'model_index.json'} lists {sorted(listed)} but {family.pipeline_class} is built from "
+            f"{sorted(family.parts)}.",
+        )
+    for name, part in family.parts.items():
+        if listed[name] != [part.library, part.class_name]:
+            raise EngineRefusal(
+                BROKEN_FOLDER,
+                f"{path / 'model_index.json'} builds {name} from {listed[name]}; "
+                f"this engine allows only {[part.library, part.class_name]}.",
+            )
+        if not (path / name).is_dir():
+            raise EngineRefusal(
+                BROKEN_FOLDER, f"{path / name} is missing although model_index.json lists it."
+            )

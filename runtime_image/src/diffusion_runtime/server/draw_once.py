@@ -1,0 +1,41 @@
+"""Pictures without a server: the same engine and the same rank processes, for one request."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from diffusion_runtime.planning.documents import EngineReport, Plan
+
+from .image_request import ImagesRequest, parse_images_request
+from .limits import Limits
+from .rank_group import GroupFailed, Picture
+from .start import prepare
+from .termination import EXIT_FAILED, EngineEnded
+
+LIMITS = Limits(max_group_failures=1, drain_grace_s=0.0)  # one request: a second try is the user's
+
+
+def draw_once(plan: Plan, body: dict[str, Any]) -> tuple[ImagesRequest, list[Picture], EngineReport]:
+    """Follow the plan, draw what `body` (the fields of the images call) says, end.
+
+    Raises ApiError for a bad field, EngineRefusal, EngineEnded or UndrawableRequest.
+    """
+    return asyncio.run(_draw(plan, body))
+
+
+async def _draw(plan: Plan, body: dict[str, Any]) -> tuple[ImagesRequest, list[Picture], EngineReport]:
+    prepared = prepare(plan, LIMITS)
+    engine = prepared.engine
+    wanted = parse_images_request(body, prepared.rules)
+    job = engine.submit(wanted.pictures)
+    running = asyncio.create_task(engine.run())
+    engine.drain()  # it ends as soon as this request is answered
+    await asyncio.gather(running, return_exceptions=True)
+    if job.result.done() and job.result.exception() is None:
+        return wanted, job.result.result(), engine.report
+    await running  # the engine's own end says more than the job's
+    try:
+        return wanted, await job.result, engine.report
+    except GroupFailed as lost:  # the engine would have gone on with a fallback
+        raise EngineEnded(EXIT_FAILED, lost.failure) from lost

@@ -1,0 +1,264 @@
+"""POST /v1/images/generations: the JSON body to pictures to draw, or one sentence naming the field that is
+wrong.
+
+Every field is either acted on or refused; none is ignored. `user` is the one exception: OpenAI defines it as
+a label.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from diffusion_runtime.generation.messages import MAX_SEED, OutputFormat, PictureRequest
+from diffusion_runtime.planning.documents import Plan
+
+from .openai_errors import ApiError, bad_field
+
+MAX_PROMPT_CHARACTERS = 32_000
+MAX_PICTURES = 10
+MAX_STEPS = 1_000
+MAX_GUIDANCE_SCALE = 100.0
+MAX_SIDE_PIXELS = 2_048
+MAX_CHOSEN_SEED = 2**31 - 1  # seeds that we choose fit the 32-bit fields of other tools
+OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
+# Fields of the OpenAI call that a diffusion model cannot act on, with the values that ask for nothing.
+PASSIVE_FIELDS: dict[str, tuple[Any, ...]] = {
+    "quality": ("auto",),
+    "background": ("auto", "opaque"),
+    "moderation": ("auto", "low"),
+    "stream": (False,),
+    "partial_images": (0,),
+}
+ACTIVE_FIELDS = frozenset(
+    {
+        "prompt",
+        "model",
+        "n",
+        "size",
+        "width",
+        "height",
+        "response_format",
+        "output_format",
+        "output_compression",
+        "negative_prompt",
+        "num_inference_steps",
+        "guidance_scale",
+        "true_cfg_scale",
+        "seed",
+        "user",
+    }
+)
+
+
+@dataclass(frozen=True)
+class PictureRules:
+    """What this engine draws: from its plan and its model folder."""
+
+    model: str
+    pixel_multiple: int
+    sizes: tuple[tuple[int, int], ...]
+    only_these_sizes: bool
+    steps: int
+    guidance_scale: float
+
+    @property
+    def max_side(self) -> int:
+        """Pixels; planned sizes are always allowed."""
+        return max(MAX_SIDE_PIXELS, *(side for size in self.sizes for side in size))
+
+
+def rules_of(plan: Plan, pixel_multiple: int, family_guidance_scale: float) -> PictureRules:
+    """The rules of a plan. Its first shape is the default size; no guidance planned means none by default."""
+    return PictureRules(
+        model=plan.model.name,
+        pixel_multiple=pixel_multiple,
+        sizes=tuple((shape.width, shape.height) for shape in plan.shapes),
+        only_these_sizes=plan.other_shapes == "refuse",
+        steps=plan.shapes[0].steps,
+        guidance_scale=family_guidance_scale if plan.guidance else 1.0,
+    )
+
+
+@dataclass(frozen=True)
+class ImagesRequest:
+    """The pictures to draw, one request each, seeds counting up."""
+
+    pictures: tuple[PictureRequest, ...]
+    output_format: OutputFormat
+
+
+def parse_images_request(
+    body: Any, rules: PictureRules, new_seed: Callable[[], int] = lambda: secrets.randbelow(MAX_CHOSEN_SEED)
+) -> ImagesRequest:
+    """Check every field. Raises ApiError (400, or 404 for another model)."""
+    if not isinstance(body, dict):
+        raise ApiError(400, f"The body must be a JSON object, not {_kind(body)}.", code="invalid_body")
+    body = {name: value for name, value in body.items() if value is not None}
+    _refuse_unknown(body)
+    _check_model(body, rules)
+    width, height = _size(body, rules)
+    scale = _guidance_scale(body, rules)
+    output_format = _choice(body, "output_format", OUTPUT_FORMATS, "png")
+    first = PictureRequest(
+        prompt=_text(body, "prompt", required=True),
+        negative_prompt=_negative_prompt(body, scale),
+        width=width,
+        height=height,
+        steps=_integer(body, "num_inference_steps", 1, MAX_STEPS, rules.steps),
+        guidance_scale=scale,
+        seed=_integer(body, "seed", 0, MAX_SEED, -1 if "seed" in body else new_seed()),
+        output_format=output_format,
+        compression=_compression(body, output_format),
+    )
+    count = _integer(body, "n", 1, MAX_PICTURES, 1)
+    _choice(body, "response_format", ("b64_json",), "b64_json")
+    _text(body, "user", required=False)
+    seeds = [(first.seed + offset) % (MAX_SEED + 1) for offset in range(count)]
+    return ImagesRequest(tuple(first.model_copy(update={"seed": seed}) for seed in seeds), output_format)
+
+
+def _refuse_unknown(body: dict[str, Any]) -> None:
+    for name, value in body.items():
+        if name in PASSIVE_FIELDS:
+            allowed = PASSIVE_FIELDS[name]
+            if not any(value == choice and type(value) is type(choice) for choice in allowed):
+                raise bad_field(
+                    name, f"{name} {value!r} is not supported; this engine takes {_words(allowed)}."
+                )
+        elif name not in ACTIVE_FIELDS:
+            raise bad_field(name, f"Unknown field {name!r}; known are {', '.join(sorted(ACTIVE_FIELDS))}.")
+
+
+def _check_model(body: dict[str, Any], rules: PictureRules) -> None:
+    model = _text(body, "model", required=False) or rules.model
+    if model != rules.model:
+        message = f"model {model!r} is not served here; this engine serves {rules.model!r}."
+        raise ApiError(404, message, param="model", code="model_not_found")
+
+
+def _size(body: dict[str, Any], rules: PictureRules) -> tuple[int, int]:
+    default = rules.sizes[0]
+    if "size" in body and ("width" in body or "height" in body):
+        raise bad_field("size", "size and width/height are both set; give one of them.")
+    if "size" in body:
+        return _checked_size("size", _parse_size(body["size"], default), rules)
+    width = _integer(body, "width", 1, rules.max_side, default[0])
+    height = _integer(body, "height", 1, rules.max_side, default[1])
+    return _checked_size("width" if "width" in body else "height", (width, height), rules)
+
+
+def _parse_size(value: Any, default: tuple[int, int]) -> tuple[int, int]:
+    if value == "auto":
+        return default
+    match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", value) if isinstance(value, str) else None
+    if match is None:
+        raise bad_field("size", f"size {value!r} must be 'auto' or WIDTHxHEIGHT in pixels, like '1024x1024'.")
+    return int(match[1]), int(match[2])
+
+
+def _checked_size(param: str, size: tuple[int, int], rules: PictureRules) -> tuple[int, int]:
+    text = f"{size[0]}x{size[1]}"
+    if any(side % rules.pixel_multiple for side in size):
+        raise bad_field(
+            param, f"{param} {text} cannot be drawn: both sides must be multiples of {rules.pixel_multiple}."
+        )
+    if max(size) > rules.max_side:
+        raise bad_field(
+            param, f"{param} {text} is too large: a side may have {rules.max_side} pixels at most."
+        )
+    if rules.only_these_sizes and size not in rules.sizes:
+        known = ", ".join(f"{width}x{height}" for width, height in rules.sizes)
+        raise bad_field(param, f"{param} {text} is not among the sizes planned for this engine: {known}.")
+    return size
+
+
+def _guidance_scale(body: dict[str, Any], rules: PictureRules) -> float:
+    """OpenAI clients know guidance_scale, diffusers calls it true_cfg_scale for this family: one value, two
+    names.
+    """
+    named = {name: _number(body, name) for name in ("true_cfg_scale", "guidance_scale") if name in body}
+    if len(set(named.values())) > 1:
+        raise bad_field(
+            "guidance_scale", "guidance_scale and true_cfg_scale are the same setting here but differ."
+        )
+    return next(iter(named.values()), rules.guidance_scale)
+
+
+def _negative_prompt(body: dict[str, Any], scale: float) -> str:
+    if "negative_prompt" in body and scale <= 1:
+        raise bad_field(
+            "negative_prompt", f"negative_prompt has no effect at guidance scale {scale:g}; set one above 1."
+        )
+    # An empty negative prompt has no tokens to attend to; a blank is what the model's authors use.
+    return _text(body, "negative_prompt", required=False) or " "
+
+
+def _text(body: dict[str, Any], name: str, *, required: bool) -> str:
+    value = body.get(name, "" if not required else None)
+    if value is None:
+        raise bad_field(name, f"{name} is missing; it must be a string.")
+    if not isinstance(value, str):
+        raise bad_field(name, f"{name} must be a string, not {_kind(value)}.")
+    if len(value) > MAX_PROMPT_CHARACTERS:
+        raise bad_field(
+            name, f"{name} has {len(value)} characters; at most {MAX_PROMPT_CHARACTERS} are read."
+        )
+    if required and not value.strip():
+        raise bad_field(name, f"{name} is empty; say what to draw.")
+    if not value.isprintable() and any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+        raise bad_field(name, f"{name} is not valid Unicode text (it holds half of a surrogate pair).")
+    return value
+
+
+def _integer(body: dict[str, Any], name: str, low: int, high: int, default: int) -> int:
+    value = body.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise bad_field(name, f"{name} must be an integer, not {_kind(value)}.")
+    if not low <= value <= high:
+        raise bad_field(name, f"{name} {value} is out of range; it must be {low} to {high}.")
+    return value
+
+
+def _number(body: dict[str, Any], name: str) -> float:
+    value = body[name]
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise bad_field(name, f"{name} must be a number, not {_kind(value)}.")
+    if not 0 <= value <= MAX_GUIDANCE_SCALE:
+        raise bad_field(name, f"{name} {value} is out of range; it must be 0 to {MAX_GUIDANCE_SCALE:g}.")
+    return float(value)
+
+
+def _choice(body: dict[str, Any], name: str, allowed: tuple[Any, ...], default: Any) -> Any:
+    value = body.get(name, default)
+    if value not in allowed or not isinstance(value, str):
+        raise bad_field(name, f"{name} {value!r} is not supported; this engine takes {_words(allowed)}.")
+    return value
+
+
+def _compression(body: dict[str, Any], output_format: OutputFormat) -> int:
+    quality = _integer(body, "output_compression", 0, 100, 100)
+    if output_format == "png" and quality != 100:
+        raise bad_field(
+            "output_compression", f"output_compression {quality} has no effect on png; use jpeg or webp."
+        )
+    return quality
+
+
+def _words(values: tuple[Any, ...]) -> str:
+    return " or ".join(repr(value) for value in values)
+
+
+def _kind(value: Any) -> str:
+    names = {
+        dict: "an object",
+        list: "an array",
+        str: "a string",
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+    }
+    return names.get(type(value), "null")

@@ -1,0 +1,96 @@
+"""A bounded queue of accepted requests.
+
+An accepted request is always answered: with pictures or with an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from diffusion_runtime.generation.messages import PictureRequest
+
+from .rank_group import Picture
+
+
+class QueueFull(Exception):
+    """No room; come back later."""
+
+
+@dataclass
+class Job:
+    """One request for one or more pictures, drawn one after the other. `result` resolves exactly once."""
+
+    requests: Sequence[PictureRequest]
+    result: asyncio.Future[list[Picture]]
+    abandoned: bool = False
+    accepted_at: float = 0.0
+    pictures: list[Picture] = field(default_factory=list)
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error, unless already answered."""
+        if not self.result.done():
+            self.result.set_exception(error)
+
+
+class JobQueue:
+    """First in, first out. `idle` is set when nothing waits and nothing runs."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._waiting: deque[Job] = deque()
+        self._arrived = asyncio.Event()
+        self._running = False
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def ahead(self) -> int:
+        """Jobs that a new one would wait for."""
+        return len(self._waiting) + int(self._running)
+
+    def put(self, job: Job) -> None:
+        """Accept a job; QueueFull when `capacity` jobs wait already."""
+        if len(self._waiting) >= self._capacity:
+            self._drop_abandoned()
+        if len(self._waiting) >= self._capacity:
+            raise QueueFull
+        self._waiting.append(job)
+        self._arrived.set()
+        self.idle.clear()
+
+    def _drop_abandoned(self) -> None:
+        """Clients that hung up make room for those that have not; nobody reads their empty answer."""
+        for job in self._waiting:
+            if job.abandoned and not job.result.done():
+                job.result.set_result([])
+        self._waiting = deque(job for job in self._waiting if not job.abandoned)
+
+    async def wait(self) -> None:
+        """Until a job waits. Takes none, so cancelling this loses none."""
+        await self._arrived.wait()
+
+    def take(self) -> Job:
+        """The oldest job, which runs until `finished`."""
+        job = self._waiting.popleft()
+        self._running = True
+        if not self._waiting:
+            self._arrived.clear()
+        return job
+
+    def finished(self) -> None:
+        """The running job is answered."""
+        self._running = False
+        if not self._waiting:
+            self.idle.set()
+
+    def fail_all(self, error: Exception) -> None:
+        """Answer every waiting job with an error."""
+        while self._waiting:
+            self.take().fail(error)
+        self.finished()

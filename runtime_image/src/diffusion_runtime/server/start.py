@@ -1,0 +1,60 @@
+"""From a plan to an engine that has not started yet: every check that needs no torch, then the pieces put
+together.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from diffusion_runtime.loading.executable import check_executable
+from diffusion_runtime.loading.folder import ModelFolder, check_plan_is_for, locate, open_folder
+from diffusion_runtime.loading.gpus import check_devices
+from diffusion_runtime.parallel.environment import cpu_threads, rank_environment
+from diffusion_runtime.planning.documents import Execution, Plan
+
+from .engine import Engine
+from .image_request import PictureRules, rules_of
+from .limits import Limits
+from .metrics import EngineMetrics
+from .rank_group import RankCommand, RankGroup
+
+# -P: a rank must not import what lies in the folder that the user happens to be in.
+RANK_ARGUMENTS = (sys.executable, "-P", "-m", "diffusion_runtime.generation.rank")
+
+
+@dataclass(frozen=True)
+class PreparedEngine:
+    """An engine and the rules of what it draws."""
+
+    engine: Engine
+    rules: PictureRules
+    folder: ModelFolder
+
+
+def prepare(plan: Plan, limits: Limits, rank_arguments: Sequence[str] = RANK_ARGUMENTS) -> PreparedEngine:
+    """Check plan, folder and devices, then build the engine; call inside the event loop.
+
+    Raises EngineRefusal.
+    """
+    folder = check_plan(plan)
+
+    def start_group(execution: Execution) -> RankGroup:
+        environment = rank_environment(cpu_threads(execution.layout.ranks))
+        command = RankCommand(rank_arguments, environment)
+        return RankGroup(command, execution, folder.path, limits, time.monotonic)
+
+    engine = Engine(plan, start_group, limits, EngineMetrics(), time.monotonic)
+    rules = rules_of(plan, folder.pixel_multiple, folder.family.guidance_scale)
+    return PreparedEngine(engine, rules, folder)
+
+
+def check_plan(plan: Plan) -> ModelFolder:
+    """Everything that can be refused before a rank starts, cheapest first. Raises EngineRefusal."""
+    check_executable(plan)
+    check_devices(plan)
+    folder = open_folder(locate(plan.model).resolve())
+    check_plan_is_for(folder, plan.model.family, plan)
+    return folder

@@ -1,0 +1,3 @@
+"""Tests against a real cluster with the product installed by Helm. They are slow, so each waits for events
+and never sleeps.
+"""

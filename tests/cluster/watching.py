@@ -1,0 +1,63 @@
+"""Waits for a state of the cluster by watching it: no sleeps, no polling, always with a deadline."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from localcluster.kindcluster import Cluster
+
+Object = dict[str, Any]
+State = dict[str, Object]
+
+
+def await_state(
+    cluster: Cluster,
+    namespace: str,
+    resource: str,
+    holds: Callable[[State], bool],
+    what: str,
+    *,
+    selector: str = "",
+    deadline_seconds: float = 120,
+) -> State:
+    """Watch objects of one kind until ``holds`` (over name -> object) is true; AssertionError with the last
+    state if never.
+    """
+    words = ["get", resource, "-n", namespace, "-o", "json"] + (["-l", selector] if selector else [])
+    listed: list[Object] = json.loads(cluster.kubectl(*words))["items"]
+    state = {entry["metadata"]["name"]: entry for entry in listed}
+    if holds(state):
+        return state
+    state = {}
+    command = [str(cluster.kubectl_program), "--kubeconfig", str(cluster.folder.kubeconfig), *words]
+    command += ["--watch", "--output-watch-events"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as watch:
+        limit = threading.Timer(deadline_seconds, watch.kill)
+        limit.start()
+        try:
+            for line in watch.stdout or ():  # one event a line
+                _follow(state, json.loads(line))
+                if holds(state):
+                    return state
+        finally:
+            limit.cancel()
+            watch.kill()
+    raise AssertionError(f"within {deadline_seconds:.0f} s never: {what}. Last seen: {_short(state)}")
+
+
+def _follow(state: State, event: Object) -> None:
+    entry = event["object"]
+    if event["type"] == "DELETED":
+        state.pop(entry["metadata"]["name"], None)
+    else:
+        state[entry["metadata"]["name"]] = entry
+
+
+def _short(state: State) -> str:
+    return json.dumps(
+        {name: {"spec": entry.get("spec"), "status": entry.get("status")} for name, entry in state.items()}
+    )[:6000]
