@@ -56,18 +56,18 @@ def test_eager_ulysses_gains_for_clips() -> None:
     assert forward(problem, layout=Layout(ulysses=2)) < 0.6 * forward(problem)
 
 
-def test_streaming_costs_the_host_link_or_nothing() -> None:
+def test_streaming_costs_the_host_link_or_a_twentieth_where_compute_hides_it() -> None:
     picture, clip = question(QWEN), question("Wan-AI/Wan2.1-T2V-14B-Diffusers")
     floor = 60 * 339_831_296 * 2 / 55.3e9
     assert forward(picture, streamed=True) == pytest.approx(1.09 * floor, rel=0.01)
-    assert forward(clip, streamed=True) == forward(clip)
+    assert forward(clip, streamed=True) == pytest.approx(1.05 * forward(clip))
 
 
 def test_resident_blocks_shorten_streaming_in_proportion_until_compute_sets_the_pace() -> None:
     problem = question(QWEN)
     none, half, most = (forward(problem, streamed=True, resident_blocks=n) for n in (0, 30, 55))
     assert half == pytest.approx(none / 2, rel=0.01)
-    assert most == forward(problem)
+    assert most == pytest.approx(forward(problem) * (1 + 0.05 * 5 / 60))
 
 
 def test_fsdp_hides_its_gathers_compiled_and_where_compute_is_long() -> None:

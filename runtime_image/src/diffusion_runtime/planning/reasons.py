@@ -81,7 +81,8 @@ def _claims(problem: Problem, chosen: Weighed) -> list[str]:
     claimed = not_shown(family, used)
     if not claimed:
         return []
-    return [f"parity not run: only the {family} file says that {', '.join(claimed)} give the right picture."]
+    names, verb = ", ".join(claimed), "gives" if len(claimed) == 1 else "give"
+    return [f"parity not run: only the {family} file says that {names} {verb} the right picture."]
 
 
 def _other_software(problem: Problem, chosen: Weighed) -> list[str]:

@@ -27,6 +27,9 @@ FLOAT32_SLOWDOWN = 8.0
 """float32 matmul against 16-bit: no tensor cores beyond TF32, which torch leaves off."""
 STREAM_OVERHEAD = 1.09
 """Layerwise streaming against the host link's floor: 809 ms for 739 ms."""
+HIDDEN_STREAM_COST = 0.05
+"""All blocks streamed behind the compute, over resident: 24.6 s for 23.4 s (cache-dit's offload table, FLUX.1
+on an L20). Not measured here."""
 CFG_OVERHEAD = 1.016
 """Two guidance ranks against half of two passes: 188.4 ms for 185.4 ms."""
 COLLECTIVE_SECONDS = 70e-6
@@ -107,9 +110,12 @@ def _with_weights(problem: Problem, choice: Choice, name: str, seconds: float) -
     if choice.modes[name] == "layerwise":
         share = tensor_share(problem, layout.tensor) if layout.tensor > 1 else 1.0
         streamed = streamed_bytes(component, dtype, choice.resident_blocks) * share
+        every = streamed_bytes(component, dtype, 0) * share
         streaming = streamed / problem.device.host_link_bytes_per_s * STREAM_OVERHEAD
-        # Resident blocks are spread evenly, so that their compute hides the streaming of the others.
-        seconds = max(seconds, streaming)
+        # Resident blocks are spread evenly, so that their compute hides the streaming of the others; hooks
+        # and copies beside the compute still cost their share.
+        hidden = HIDDEN_STREAM_COST * streamed / every if every else 0.0
+        seconds = max(seconds * (1 + hidden), streaming)
     return seconds
 
 
