@@ -12,7 +12,7 @@ local = $(tools) && PYTHONPATH=tests "$$bin/python" -m localcluster
 venv = .venv/bin
 pytest = $(tools) && $(venv)/python -m pytest $(ARGS)
 
-.PHONY: help setup generate check test test-unit test-engine test-wire test-cluster test-full \
+.PHONY: help setup generate planner-table planner-speed check test test-unit test-engine test-wire test-cluster test-full \
         cluster cluster-down images demo demo-down clean
 
 help: ## Show this list
@@ -23,6 +23,12 @@ setup: ## Make .venv with everything that tests and checks need (about 6 GB)
 
 generate: setup ## Write what is generated: crds/, the chart's copies, the reference page
 	@$(venv)/python -m diffusion_operator.api.generate
+
+planner-table: setup ## Write docs/results/planner-vs-measured.md: predictions beside measurements
+	@PYTHONPATH=tests $(venv)/python -m measured.table
+
+planner-speed: setup ## Time one plan, and 1,000 deployments against 1,000 nodes; fails over the limits
+	@PYTHONPATH=tests $(venv)/python -m benchmarks.planner
 
 check: setup ## Lint, types, import layers, generated files, chart
 	@$(venv)/ruff check .
