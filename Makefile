@@ -12,7 +12,7 @@ local = $(tools) && PYTHONPATH=tests "$$bin/python" -m localcluster
 venv = .venv/bin
 pytest = $(tools) && $(venv)/python -m pytest $(ARGS)
 
-.PHONY: help setup generate check test test-unit test-engine test-wire test-cluster test-full \
+.PHONY: help setup generate planner-table planner-speed check test test-unit test-engine test-wire test-cluster test-full \
         cluster cluster-down images demo demo-down clean
 
 help: ## Show this list
@@ -24,6 +24,12 @@ setup: ## Make .venv with everything that tests and checks need (about 6 GB)
 generate: setup ## Write what is generated: crds/, the chart's copies, the reference page
 	@$(venv)/python -m diffusion_operator.api.generate
 
+planner-table: setup ## Write docs/results/planner-vs-measured.md: predictions beside measurements
+	@PYTHONPATH=tests $(venv)/python -m measured.table
+
+planner-speed: setup ## Time one plan, and 1,000 deployments against 1,000 nodes; fails over the limits
+	@PYTHONPATH=tests $(venv)/python -m benchmarks.planner
+
 check: setup ## Lint, types, import layers, generated files, chart
 	@$(venv)/ruff check .
 	@$(venv)/mypy
@@ -33,7 +39,7 @@ check: setup ## Lint, types, import layers, generated files, chart
 	@$(local) lint-chart
 
 test: check ## What CI runs: check, then unit, engine, wire and cluster tests
-	@$(local) helm-program >/dev/null
+	@$(local) prepare
 	@$(pytest) tests/unit tests/engine tests/wire tests/cluster
 
 test-unit: setup ## Pure functions, rendered manifests, the chart
@@ -47,6 +53,7 @@ test-wire: setup ## The operator's client against a faulty API server
 	@$(pytest) tests/wire
 
 test-cluster: setup ## The real thing: kind cluster, Helm install, apply, pictures, faults
+	@$(local) prepare
 	@$(pytest) tests/cluster
 
 test-full: setup ## A whole matrix: make test-full SUITE=… (tests/full/<suite>)

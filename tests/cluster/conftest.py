@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,17 @@ from localcluster.kindcluster import Cluster
 from localcluster.settings import TEST_CLUSTER
 
 GPUS = 8
+LONGEST_SECONDS = 3600
 SERVED = "served"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test's time includes the cluster's start, and on a new machine everything that is built for
+    it.
+    """
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(LONGEST_SECONDS))
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import os
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -30,6 +30,30 @@ BLOBS = Path("io.containerd.content.v1.content/blobs/sha256")
 def present_images(provider: Provider, container: str) -> set[str]:
     """References that the containerd in this container holds."""
     return set(provider.call("exec", container, *CTR, "images", "ls", "-q").split())
+
+
+def remove_images(provider: Provider, container: str, repository: str, kept: Collection[str]) -> None:
+    """Remove a repository's images that are not in ``kept``, under every name that containerd has for them.
+    """
+    listed = provider.call("exec", container, *CTR, "images", "ls").splitlines()[1:]
+    digests = {words[0]: words[2] for words in (line.split() for line in listed)}
+    wanted = {digests[name] for name in kept if name in digests}
+    old = {
+        digest for name, digest in digests.items() if name.startswith(f"{repository}:") and name not in kept
+    }
+    # The kubelet's interface names each image a second time, by its id; while that name stays, so do the
+    # layers.
+    names = [
+        name for name, digest in digests.items() if digest in old - wanted or _is_left_over(name, digests)
+    ]
+    if names:
+        provider.call("exec", container, *CTR, "images", "rm", "--sync", *names)
+
+
+def _is_left_over(name: str, digests: Mapping[str, str]) -> bool:
+    """An id without any other name for the same image."""
+    same = [other for other, digest in digests.items() if digest == digests[name]]
+    return name.startswith("sha256:") and all(other.startswith("sha256:") for other in same)
 
 
 def import_image(provider: Provider, container: str, root: Path, reference: str) -> None:

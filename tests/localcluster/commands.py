@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 from localcluster import gotools, kindcluster
 from localcluster.cache import locked, require_disk
-from localcluster.demo import MANIFEST, run_demo
+from localcluster.component_images import LABEL
+from localcluster.demo import MANIFEST, plugin_environment, run_demo
 from localcluster.gpunodes import start_gpu_nodes, stop_kwok
 from localcluster.images import ENGINE, OPERATOR, ProductImages, product_images
 from localcluster.install import CHART, helm, install, load_into_running_node
@@ -25,7 +27,7 @@ from localcluster.settings import (
     ClusterFolder,
     cache_folder,
 )
-from localcluster.shell import CommandError, run
+from localcluster.shell import run
 from localcluster.store import add_images, image_store
 
 OURS = (
@@ -62,6 +64,15 @@ def start_cluster_with_images(folder: ClusterFolder) -> tuple[Cluster, ProductIm
     return cluster, images
 
 
+def prepare_images() -> ProductImages:
+    """Everything that takes long: node image, product images, the image store with all of them in it."""
+    provider = choose()
+    node = node_image(provider)
+    images = product_images(provider, node)
+    add_images(provider, node, image_store(provider, node), [images.engine, images.operator])
+    return images
+
+
 def stop_cluster(folder: ClusterFolder) -> None:
     """Delete the cluster and end its KWOK; images and tools stay in the cache."""
     with locked(folder.name):
@@ -94,8 +105,8 @@ def demo(folder: ClusterFolder) -> None:
     install(cluster, images)
     picture = run_demo(cluster)
     say(f"the picture is at {picture.relative_to(REPOSITORY)} ({picture.stat().st_size} bytes)")
-    _say_how_to_use(cluster)
-    say("look on:   kubectl describe dd demo;  kubectl explain dd.spec.performance")
+    _say_how_to_use(cluster, plugin_environment() / "bin")
+    say("look on:   kubectl diffusion explain demo;  kubectl describe dd demo;  kubectl explain dd.spec")
     say("clean up:  `make demo-down` removes the product, `make cluster-down` the whole cluster")
 
 
@@ -127,11 +138,17 @@ def clean(_: ClusterFolder) -> None:
     with step("removing images and the cache folder"):
         for repository in OURS:
             for reference in provider.images(repository):
-                try:
-                    provider.call("image", "rm", "-f", reference)
-                except CommandError as refused:
-                    say(f"  {reference} stays: {refused}")
+                provider.call("image", "rm", "-f", reference)
+        labelled = provider.call("image", "ls", "-q", "--filter", f"label={LABEL}").split()
+        if labelled:
+            provider.call("image", "rm", "-f", *labelled)
         shutil.rmtree(cache_folder())
+
+
+def prepare(_: ClusterFolder) -> None:
+    """What the cluster tests need and pytest would build without showing any progress."""
+    prepare_images()
+    gotools.tool("helm")
 
 
 def helm_program(_: ClusterFolder) -> None:
@@ -150,10 +167,11 @@ def lint_chart(_: ClusterFolder) -> None:
     say(run([gotools.tool("helm"), "lint", "--strict", CHART, *values]).strip().splitlines()[-1])
 
 
-def _say_how_to_use(cluster: Cluster) -> None:
+def _say_how_to_use(cluster: Cluster, *more_programs: Path) -> None:
+    folders = ":".join(str(folder) for folder in (cluster.kubectl_program.parent, *more_programs))
     say("use it:")
     say(f"  export KUBECONFIG={cluster.folder.kubeconfig}")
-    say(f"  export PATH={cluster.kubectl_program.parent}:$PATH")
+    say(f"  export PATH={folders}:$PATH")
 
 
 COMMANDS: dict[str, Callable[[ClusterFolder], None]] = {
@@ -163,6 +181,7 @@ COMMANDS: dict[str, Callable[[ClusterFolder], None]] = {
     "demo": demo,
     "demo-down": demo_down,
     "clean": clean,
+    "prepare": prepare,
     "helm-program": helm_program,
     "lint-chart": lint_chart,
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,8 +17,8 @@ from typing import Any
 from localcluster.kindcluster import Cluster
 from localcluster.portforward import forwarded
 from localcluster.progress import say, step
-from localcluster.settings import OPERATOR_NAMESPACE, REPOSITORY
-from localcluster.shell import CommandError, LocalClusterError
+from localcluster.settings import OPERATOR_NAMESPACE, REPOSITORY, cache_folder
+from localcluster.shell import CommandError, LocalClusterError, run
 
 MANIFEST = REPOSITORY / "docs" / "examples" / "demo.yaml"
 PICTURE = REPOSITORY / "out" / "demo.png"
@@ -34,9 +35,9 @@ def run_demo(cluster: Cluster) -> Path:
     with step(f"kubectl apply -f {MANIFEST.relative_to(REPOSITORY)}"):
         cluster.kubectl("apply", "-f", MANIFEST)
     with step("waiting until the deployment is Ready"):
-        status = await_ready(cluster, NAME)
+        await_ready(cluster, NAME)
     _print(cluster.kubectl("get", "dd", NAME))
-    _print(plan_in_words(status))
+    _print(explained(cluster, NAME))
     with step(f"asking for “{PROMPT}” through the Service"), forwarded(cluster, f"svc/{NAME}", 80) as url:
         picture = draw(url, {"model": NAME, "prompt": PROMPT, "size": "128x128", "seed": SEED})
     PICTURE.parent.mkdir(exist_ok=True)
@@ -44,8 +45,8 @@ def run_demo(cluster: Cluster) -> Path:
     return PICTURE
 
 
-def await_ready(cluster: Cluster, name: str) -> dict[str, Any]:
-    """Wait until a DiffusionDeployment is Ready, saying each change of its reason; returns its status.
+def await_ready(cluster: Cluster, name: str) -> None:
+    """Wait until a DiffusionDeployment is Ready, saying each change of its reason.
 
     Raises LocalClusterError when it is Stalled (waiting on would not help) or not Ready in time.
     """
@@ -62,7 +63,7 @@ def await_ready(cluster: Cluster, name: str) -> dict[str, Any]:
             say(f"  {words}")
             said = words
         if current and ready.get("status") == "True":
-            return status
+            return
         if current and stalled.get("status") == "True":
             raise LocalClusterError(f"{name} is stalled: {stalled.get('reason')}: {stalled.get('message')}")
         if time.monotonic() > end:
@@ -80,21 +81,22 @@ def _hints(cluster: Cluster) -> str:
     return f"{pods}\n{log}"
 
 
-def plan_in_words(status: dict[str, Any]) -> str:
-    """What the operator decided and why, from ``status.plan``."""
-    plan = status.get("plan", {})
-    lines = [
-        f"The plan ({plan.get('mode')}): {plan.get('gpusPerReplica')} GPU(s) of {plan.get('product')} "
-        f"for each replica, layout {plan.get('layoutSummary')}; "
-        f"needs {plan.get('peakPerGPU')} of {plan.get('freePerGPU')} free per GPU."
-    ]
-    residency = ", ".join(f"{component} {mode}" for component, mode in plan.get("residency", {}).items())
-    lines += [f"  parts    {residency}"] if residency else []
-    for title, entries in (("because", plan.get("reasons", [])), ("warning", plan.get("warnings", []))):
-        lines += [f"  {title:<8} {entry}" for entry in entries]
-    for rejected in plan.get("rejected", []):
-        lines.append(f"  rejected {rejected.get('layout')}: {rejected.get('reason')}")
-    return "\n".join(lines)
+def plugin_environment() -> Path:
+    """Where the demo keeps a small Python environment with the kubectl plugin, without torch."""
+    return cache_folder() / "kubectl-diffusion"
+
+
+def explained(cluster: Cluster, name: str) -> str:
+    """What `kubectl diffusion explain` says: the product's own words."""
+    environment = {
+        "UV_PROJECT_ENVIRONMENT": str(plugin_environment()),
+        "KUBECTL": str(cluster.kubectl_program),
+        "KUBECONFIG": str(cluster.folder.kubeconfig),
+    }
+    uv = Path(sys.executable).with_name("uv")
+    command: list[str | Path] = [uv, "run", "--quiet", "--frozen", "--no-dev"]
+    command += ["--package", "diffusion-operator", "kubectl-diffusion", "explain", name]
+    return run(command, env=environment, cwd=REPOSITORY)
 
 
 def draw(url: str, request: dict[str, Any]) -> bytes:

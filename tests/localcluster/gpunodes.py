@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from localcluster import gotools
 from localcluster.kindcluster import Cluster
 from localcluster.progress import step
 from localcluster.settings import KWOK_VERSION, ClusterFolder
+from localcluster.shell import run
 
 GPU_RESOURCE = "nvidia.com/gpu"
 FAKE_TAINT = "kwok.x-k8s.io/node"
@@ -126,7 +126,7 @@ def start_kwok(folder: ClusterFolder) -> None:
     stages = folder.root / "kwok-stages.yaml"
     stages.write_text("\n---\n".join((module / f"{name}.yaml").read_text() for name in STAGES))
     flags = ["--manage-all-nodes=false", "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake"]
-    command = [
+    command: list[str | Path] = [
         gotools.tool("kwok"),
         "--kubeconfig",
         folder.kubeconfig,
@@ -135,15 +135,11 @@ def start_kwok(folder: ClusterFolder) -> None:
         *flags,
         "--node-lease-duration-seconds=40",
     ]
-    with (folder.root / "kwok.log").open("w") as log:
-        process = subprocess.Popen(
-            [str(word) for word in command],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    _pid_file(folder).write_text(str(process.pid))
+    # A session of its own, so that Ctrl+C here does not end it, and no child of ours, so that nobody waits
+    # for it.
+    script = 'log=$1; shift; setsid "$@" </dev/null >"$log" 2>&1 & echo $!'
+    pid = run(["sh", "-c", script, "sh", folder.root / "kwok.log", *command])
+    _pid_file(folder).write_text(pid.strip())
 
 
 def kwok_pid(folder: ClusterFolder) -> int | None:

@@ -111,6 +111,8 @@ def delete(provider: Provider, folder: ClusterFolder, node: NodeImage | None = N
     kind = gotools.tool("kind")
     if folder.name in run([kind, "get", "clusters"], env=env).split():
         with step(f"deleting the cluster {folder.name}"):
+            # Nothing in it is worth a graceful end, for which the engine would wait ten seconds.
+            succeeds([provider.name, "kill", folder.node], env=provider.env)
             run(
                 [kind, "delete", "cluster", "--name", folder.name, "--kubeconfig", folder.kubeconfig], env=env
             )

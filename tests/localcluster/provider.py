@@ -12,8 +12,10 @@ import resource
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from localcluster import gotools
 from localcluster.cache import digest
@@ -23,6 +25,7 @@ from localcluster.settings import cache_folder
 from localcluster.shell import CommandError, LocalClusterError, run, succeeds
 
 OPEN_FILES_WANTED = 20000
+LARGE_BYTES = 2 * 10**9
 PODMAN_PACKAGES = ("podman", "runc", "netavark", "aardvark-dns", "iptables", "ca-certificates")
 
 
@@ -46,8 +49,7 @@ class Provider:
         return [line for line in listed.split() if line.startswith(f"{repository}:")]
 
     def image_id(self, reference: str) -> str:
-        found = json.loads(self.call("image", "inspect", reference))
-        return str(found[0]["Id"]).removeprefix("sha256:")
+        return str(self._inspect(reference)["Id"]).removeprefix("sha256:")
 
     def remove_older_images(self, repository: str, current: str, keep: int = 2) -> None:
         """Keep the current image of a repository and the newest others up to ``keep``."""
@@ -57,19 +59,22 @@ class Provider:
                 say(f"  {reference} is still in use; it stays")
 
     def remove_stale_layers(self, base: str) -> None:
-        """Remove unnamed images on top of ``base`` that a build left more than a day ago; others' are not
-        touched.
+        """Remove unnamed images on top of ``base`` that builds left: large ones, and those older than a day.
+
+        Small ones of today stay, because the next build continues from them. Images of others are not
+        touched, and the engine keeps what a named image is made of.
         """
-        ours = self._layers(base)
-        for found in self.call(
-            "image", "ls", "-q", "--filter", "dangling=true", "--filter", "until=24h"
-        ).split():
-            if self._layers(found)[: len(ours)] == ours:
+        ours = self._inspect(base)["RootFS"]["Layers"]
+        yesterday = datetime.now(UTC) - timedelta(days=1)
+        for found in self.call("image", "ls", "-q", "--filter", "dangling=true").split():
+            image = self._inspect(found)
+            is_old = datetime.fromisoformat(str(image["Created"])[:19]).replace(tzinfo=UTC) < yesterday
+            if image["RootFS"]["Layers"][: len(ours)] == ours and (is_old or image["Size"] > LARGE_BYTES):
                 succeeds([self.name, "image", "rm", found], env=self.env)
 
-    def _layers(self, reference: str) -> list[str]:
-        found = json.loads(self.call("image", "inspect", reference))
-        return [str(layer) for layer in found[0]["RootFS"]["Layers"]]
+    def _inspect(self, reference: str) -> dict[str, Any]:
+        found: list[dict[str, Any]] = json.loads(self.call("image", "inspect", reference))
+        return found[0]
 
     def import_root(self, root: Path, reference: str, changes: Sequence[str] = ()) -> None:
         """Make an image of one layer from a folder."""

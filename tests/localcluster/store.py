@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from localcluster.archive import CTR, import_image, present_images
+from localcluster.archive import import_image, present_images, remove_images
 from localcluster.cache import digest, kept_folder, locked, require_disk
 from localcluster.component_images import component_images
 from localcluster.nodeimage import NodeImage
@@ -69,14 +69,11 @@ def add_to_containerd(provider: Provider, container: str, root: Path, references
     for reference in references:
         if reference in present:
             continue
+        repository = reference.rsplit(":", 1)[0]
+        remove_images(provider, container, repository, {*provider.images(repository)[:2], *references})
         require_disk(14, f"loading {reference} into the cluster")
         with step(f"loading {reference} into the cluster"):
             import_image(provider, container, root, reference)
-        repository = reference.rsplit(":", 1)[0]
-        on_machine = set(provider.images(repository)[:2]) | set(references)
-        old = [image for image in present if image.startswith(f"{repository}:") and image not in on_machine]
-        if old:
-            provider.call("exec", container, *CTR, "images", "rm", *old)
 
 
 def copy_for_cluster(provider: Provider, node: NodeImage, store: Path, target: Path) -> None:

@@ -39,6 +39,10 @@ def test_model_gpus_and_replicas_are_one_sentence() -> None:
     assert "Qwen/Qwen-Image on 2 × NVIDIA-H200 for each replica; 2 of 2 replicas ready." in text_of(ready())
 
 
+def test_nothing_is_said_twice() -> None:
+    assert text_of(ready()).count("2 of 2 replicas ready") == 1
+
+
 def test_the_memory_table_starts_with_the_largest_component() -> None:
     lines = text_of(ready()).splitlines()
     rows = [line.split() for line in lines if "GiB  " in line or "MiB  " in line]

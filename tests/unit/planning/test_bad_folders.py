@@ -90,7 +90,7 @@ def test_config_without_a_key(folder: Path) -> None:
 
 def test_unknown_pipeline(folder: Path) -> None:
     (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
-    refused(folder, "is a StableDiffusionPipeline; pipelines that are served: QwenImagePipeline, WanPipeline")
+    refused(folder, "is a StableDiffusionPipeline; pipelines that are served: QwenImagePipeline")
 
 
 def test_foreign_class(folder: Path) -> None:

@@ -11,7 +11,9 @@ def test_free_bytes_reasons_and_mode_do_not_matter(plan: Plans, gpus: Nodes, qwe
     first, second = plan(qwen, roomy), plan(qwen, tight)
     assert first.memory != second.memory
     assert first.hash == second.hash
-    assert plan(qwen, gpus("L4")).hash == plan(qwen, gpus("RTX-4090")).hash
+    streamed = [plan(qwen, gpus("RTX-4090", free_bytes=[23 * 2**30 + extra])) for extra in (0, 2**20)]
+    assert streamed[0].memory != streamed[1].memory
+    assert streamed[0].hash == streamed[1].hash
 
 
 def test_what_changes_the_pod_changes_it(plan: Plans, gpus: Nodes, qwen: str) -> None:

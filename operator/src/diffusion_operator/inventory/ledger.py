@@ -8,8 +8,10 @@ GPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 from diffusion_operator.inventory.matching import unfit
 from diffusion_operator.inventory.objects import ManagedDeployment, Node, Pod
@@ -50,12 +52,35 @@ class Ledger:
 
     nodes: tuple[Node, ...]
     claims: Mapping[str, tuple[Claim, ...]] = field(default_factory=dict)
+    memo: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What was worked out from this view and holds for every owner; a batch of decisions shares it."""
 
     def capacity(self, owner: str | None, resource_name: str) -> tuple[NodeCapacity, ...]:
-        """Every node that has the resource, usable or not. What `owner` holds or reserves counts as free."""
+        """Every node that has the resource, usable or not. What `owner` holds or reserves counts as free.
+
+        Nodes without a claim of the owner are the same objects for everybody.
+        """
+        key = ("capacity", resource_name)
+        views: tuple[NodeCapacity, ...] | None = self.memo.get(key)
+        if views is None:
+            having = (node for node in self.nodes if node.extended.get(resource_name))
+            views = self.memo[key] = tuple(self._view(node, None, resource_name) for node in having)
+        own = self._nodes_by_owner.get(owner) if owner is not None else None
+        if not own:
+            return views
         return tuple(
-            self._view(node, owner, resource_name) for node in self.nodes if node.extended.get(resource_name)
+            self._view(view.node, owner, resource_name) if view.node.name in own else view for view in views
         )
+
+    @cached_property
+    def _nodes_by_owner(self) -> Mapping[str, frozenset[str]]:
+        """Names of the nodes on which an owner has claims."""
+        found: dict[str, set[str]] = {}
+        for name, claims in self.claims.items():
+            for claim in claims:
+                if claim.owner is not None:
+                    found.setdefault(claim.owner, set()).add(name)
+        return {owner: frozenset(names) for owner, names in found.items()}
 
     def free_nodes(
         self, owner: str | None, resource_name: str, selection: NodeSelection = ANY
@@ -71,8 +96,8 @@ class Ledger:
         """Claims of one owner, optionally of one group only, without the top-ups."""
         return tuple(
             claim
-            for node in self.nodes
-            for claim in self.claims.get(node.name, ())
+            for name in sorted(self._nodes_by_owner.get(owner, ()))
+            for claim in self.claims.get(name, ())
             if claim.owner == owner
             and claim.resource_name == resource_name
             and not claim.top_up

@@ -94,7 +94,7 @@ def _best(dd: DiffusionDeployment, facts: ModelFacts, found: Survey) -> _Offer |
     offers: list[_Offer] = []
     blocked: list[tuple[Group, NoPlan]] = []
     for group in found.groups:
-        answer = _plan(dd, facts, group.free_nodes(), wanted)
+        answer = _plan(dd, facts, group.free_nodes, wanted)
         if isinstance(answer, Plan):
             fits = _fits(group, answer.gpus_per_replica, wanted)
             if fits or not wanted:

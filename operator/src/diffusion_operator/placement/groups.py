@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 
 from diffusion_operator.api.names import group_slug
 from diffusion_operator.api.quantities import parse_whole
@@ -13,6 +14,7 @@ from diffusion_operator.inventory.hardware import MIB, gpu_labels
 from diffusion_operator.inventory.ledger import Ledger, NodeCapacity, pack
 from diffusion_operator.inventory.matching import Unfit, unfit
 from diffusion_operator.inventory.objects import Node
+from diffusion_operator.inventory.selection import NodeSelection
 from diffusion_operator.placement.wish import resource_of, selection_of
 from diffusion_runtime.planning.devices import Device, GpuNode, device_from_product
 from diffusion_runtime.planning.errors import UnknownHardware
@@ -53,6 +55,7 @@ class Group:
     node_selector: Mapping[str, str]
     without_label: str | None = None
 
+    @cached_property
     def free_nodes(self) -> tuple[GpuNode, ...]:
         """What can be used now, for the planner."""
         return tuple(_gpu_node(c, c.free, c.capacity.host_free_bytes) for c in self.candidates if c.free)
@@ -92,16 +95,41 @@ def survey(spec: DiffusionDeploymentSpec, ledger: Ledger, owner: str) -> Survey:
     Groups are sorted by name, so that the result is deterministic.
     """
     resource, selection = resource_of(spec), selection_of(spec)
+    hardware = spec.hardware
+    wanted = (tuple(hardware.product_in or ()), hardware.min_memory) if hardware else None
+    key = ("survey", resource, repr(selection), wanted)
+    found: Survey | None = ledger.memo.get(key)
+    if found is None:
+        found = ledger.memo[key] = _survey(spec, ledger, resource, selection)
+    views = ledger.capacity(owner, resource)
+    if views is ledger.capacity(None, resource):
+        return found
+    by_name = {view.node.name: view for view in views}
+    return replace(found, groups=tuple(_seen_with(group, by_name) for group in found.groups))
+
+
+def _seen_with(group: Group, views: Mapping[str, NodeCapacity]) -> Group:
+    """The group with the capacities that one owner sees; unchanged where nothing differs."""
+    candidates = tuple(
+        c if views[c.capacity.node.name] is c.capacity else replace(c, capacity=views[c.capacity.node.name])
+        for c in group.candidates
+    )
+    same = all(one is other for one, other in zip(candidates, group.candidates, strict=True))
+    return group if same else replace(group, candidates=candidates)
+
+
+def _survey(spec: DiffusionDeploymentSpec, ledger: Ledger, resource: str, selection: NodeSelection) -> Survey:
+    """As somebody sees it who holds nothing."""
     drafts: dict[str, _Draft] = {}
     left_out: list[tuple[Node, str, str]] = []
-    for capacity in ledger.capacity(owner, resource):
-        problem = unfit(capacity.node, selection)
-        if problem and problem.kind != "down":
-            left_out.append((capacity.node, problem.kind, problem.text))
-            continue
+    for capacity in ledger.capacity(None, resource):
         device, reason = _device(capacity.node, resource, spec)
         if device is None:
             left_out.append((capacity.node, *reason))
+            continue
+        problem = unfit(capacity.node, selection)
+        if problem and problem.kind != "down":
+            left_out.append((capacity.node, problem.kind, problem.text))
             continue
         draft = drafts.setdefault(device.product, _Draft())
         draft.candidates.append(Candidate(capacity, device, _down(problem)))
@@ -121,23 +149,30 @@ def _device(
     if labels.product is None and labels.memory_bytes is None:
         return None, ("unknown", f"has no label {resource}.product or {resource}.memory")
     product = labels.product or f"unknown-{(labels.memory_bytes or 0) // MIB}MiB"
-    try:
-        device = device_from_product(product, memory_bytes=labels.memory_bytes)
-    except UnknownHardware:
+    device = _labelled(product, labels.memory_bytes, labels.shared)
+    if device is None:
         return None, ("unknown", f"has GPUs of the unknown product {product} and no label {resource}.memory")
-    if labels.shared and not device.shared:
-        device = device.model_copy(update={"shared": True})
     wanted = spec.hardware.product_in if spec.hardware else None
     if wanted and not {name.lower() for name in wanted} & {
         product.lower(),
         device.name.lower(),
         device.group,
     }:
-        return None, ("product", f"has {product}")
+        return None, ("product", f"has {product}, not {' or '.join(wanted)}")
     least = spec.hardware.min_memory if spec.hardware else None
     if least is not None and device.total_bytes < parse_whole(least):
-        return None, ("memory", f"has GPUs of {format_bytes(device.total_bytes)}")
+        return None, ("memory", f"has GPUs of {format_bytes(device.total_bytes)}, less than {least}")
     return device, ("", "")
+
+
+@lru_cache(maxsize=1024)
+def _labelled(product: str, memory_bytes: int | None, shared: bool) -> Device | None:
+    """The device of these labels, one object for all nodes that have them."""
+    try:
+        device = device_from_product(product, memory_bytes=memory_bytes)
+    except UnknownHardware:
+        return None
+    return device.model_copy(update={"shared": True}) if shared and not device.shared else device
 
 
 def _pin(node: Node, resource: str) -> tuple[dict[str, str], str | None]:
@@ -157,10 +192,11 @@ def _down(problem: Unfit | None) -> str | None:
 
 
 def _gpu_node(candidate: Candidate, gpus: int, host_bytes: int) -> GpuNode:
-    node = candidate.capacity.node
-    return GpuNode(
-        name=node.name,
-        gpus=(candidate.device,) * gpus,
-        # A node that does not say how much memory it has is not taken for one without any.
-        host_free_bytes=host_bytes if node.memory_bytes else None,
-    )
+    # A node that does not say how much memory it has is not taken for one without any.
+    return _alike(candidate.device, gpus, host_bytes if candidate.capacity.node.memory_bytes else None)
+
+
+@lru_cache(maxsize=4096)
+def _alike(device: Device, gpus: int, host_free_bytes: int | None) -> GpuNode:
+    """One object for all nodes that look alike to the planner, which counts equal objects together."""
+    return GpuNode(name=device.product, gpus=(device,) * gpus, host_free_bytes=host_free_bytes)

@@ -15,7 +15,8 @@ _FIELDS = {
     "label": "spec.hardware.nodeSelector",
     "taint": "spec.hardware.tolerations",
 }
-_RANK = ("unknown", "memory", "product", "taint", "label")
+# The node that lacks least speaks: right GPUs behind a taint are closer to a plan than other GPUs.
+_RANK = ("unknown", "taint", "label", "memory", "product")
 
 
 def count(number: int, noun: str) -> str:
@@ -36,7 +37,9 @@ def no_hardware(found: Survey) -> Refusal:
             f"label it with {found.resource_name}.product or {found.resource_name}.memory (MiB of one GPU)."
         )
         return Refusal("UnknownHardware", message, stalled=True)
-    why = f"{node.name} {_verb(kind)}{text}"
+    product = node.labels.get(f"{found.resource_name}.product")
+    named = f"{node.name} ({product})" if product and kind in ("taint", "label") else node.name
+    why = f"{named} {_verb(kind)}{text}"
     message = f"{total} with {found.resource_name}, but the spec allows none of them: {why}."
     return Refusal("NoGPUNodes", message, stalled=True, field=_FIELDS[kind])
 

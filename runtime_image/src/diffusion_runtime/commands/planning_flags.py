@@ -49,6 +49,7 @@ def add_planning_flags(parser: argparse.ArgumentParser) -> None:
     layout = parser.add_argument_group("explicit settings, which always win")
     layout.add_argument("--num-gpus", type=int, metavar="N", help="GPUs per replica")
     layout.add_argument("--use-fsdp-inference", type=boolean, metavar="true|false")
+    layout.add_argument("--fsdp-blocks-per-unit", type=int, metavar="N", help="blocks gathered together")
     layout.add_argument("--enable-cfg-parallel", type=boolean, metavar="true|false")
     layout.add_argument("--ulysses-degree", type=int, metavar="N")
     layout.add_argument("--ring-degree", type=int, metavar="N")
@@ -101,6 +102,7 @@ def intent_from_flags(args: argparse.Namespace, facts: ModelFacts) -> Intent:
         compile=args.enable_torch_compile,
         attention_backend=args.attention_backend,
         vae_tile_size=args.vae_tile_size,
+        fsdp_blocks_per_unit=args.fsdp_blocks_per_unit,
     )
 
 

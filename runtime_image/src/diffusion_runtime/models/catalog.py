@@ -6,44 +6,59 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from diffusion_runtime.models import demo, qwen_image, wan
+from diffusion_runtime.models import demo, flux, ltx_2, mova, qwen_image, wan, z_image
+from diffusion_runtime.models import wan_published as wans
 from diffusion_runtime.models.family import Family
 from diffusion_runtime.models.folder import count_folder, read_index
-from diffusion_runtime.planning.documents import ModelRef
+from diffusion_runtime.models.inventory import Inventory
+from diffusion_runtime.planning.documents import ModelRef, Shape
 from diffusion_runtime.planning.errors import BadModelFolder, UnknownModel
 from diffusion_runtime.planning.facts import ModelFacts
 
-FAMILIES: tuple[Family, ...] = (qwen_image.FAMILY, wan.FAMILY)
+FAMILIES: tuple[Family, ...] = (
+    qwen_image.FAMILY, wan.FAMILY, z_image.FAMILY, flux.FAMILY, ltx_2.FAMILY, mova.FAMILY,
+)  # fmt: skip
 
-
-def _qwen_image() -> ModelFacts:
-    model = ModelRef(name="Qwen/Qwen-Image", family=qwen_image.NAME, source="huggingFace")
-    return qwen_image.build(qwen_image.QWEN_IMAGE, model)
-
-
-def _wan_t2v_14b() -> ModelFacts:
-    model = ModelRef(name="Wan-AI/Wan2.1-T2V-14B-Diffusers", family=wan.NAME, source="huggingFace")
-    return wan.build(wan.WAN_T2V_14B, model)
-
-
-_KNOWN: dict[str, Callable[[], ModelFacts]] = {
-    demo.MODEL_ID: demo.demo_facts,
-    "Qwen/Qwen-Image": _qwen_image,
-    "Wan-AI/Wan2.1-T2V-14B-Diffusers": _wan_t2v_14b,
-}
+_Build = Callable[[Inventory, ModelRef, Shape | None], ModelFacts]
+PUBLISHED: dict[str, tuple[str, Inventory, _Build, Shape]] = {
+    "Qwen/Qwen-Image": (
+        qwen_image.NAME, qwen_image.QWEN_IMAGE, qwen_image.build, qwen_image.DEFAULT_SHAPE,
+    ),
+    "Qwen/Qwen-Image-Edit": (
+        qwen_image.NAME, qwen_image.QWEN_IMAGE_EDIT, qwen_image.build, qwen_image.DEFAULT_SHAPE,
+    ),
+    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": (wan.NAME, wans.WAN_T2V_1_3B, wan.build, wan.DEFAULT_SHAPE),
+    "Wan-AI/Wan2.1-T2V-14B-Diffusers": (wan.NAME, wans.WAN_T2V_14B, wan.build, wan.DEFAULT_SHAPE),
+    "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers": (wan.NAME, wans.WAN_I2V_14B, wan.build, wan.DEFAULT_SHAPE),
+    "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers": (wan.NAME, wans.WAN_I2V_14B, wan.build, wan.SHAPE_720P),
+    "Wan-AI/Wan2.2-T2V-A14B-Diffusers": (wan.NAME, wans.WAN_2_2_T2V_A14B, wan.build, wan.SHAPE_720P),
+    "Wan-AI/Wan2.2-I2V-A14B-Diffusers": (wan.NAME, wans.WAN_2_2_I2V_A14B, wan.build, wan.SHAPE_720P),
+    "Tongyi-MAI/Z-Image": (z_image.NAME, z_image.Z_IMAGE, z_image.build, z_image.DEFAULT_SHAPE),
+    "Tongyi-MAI/Z-Image-Turbo": (z_image.NAME, z_image.Z_IMAGE, z_image.turbo, z_image.TURBO_SHAPE),
+    "black-forest-labs/FLUX.1-dev": (flux.NAME, flux.FLUX_1_DEV, flux.build, flux.DEFAULT_SHAPE),
+    "Lightricks/LTX-2": (ltx_2.NAME, ltx_2.LTX_2, ltx_2.build, ltx_2.DEFAULT_SHAPE),
+    "OpenMOSS-Team/MOVA-360p": (mova.NAME, mova.MOVA, mova.build, mova.SHAPE_360P),
+    "OpenMOSS-Team/MOVA-720p": (mova.NAME, mova.MOVA, mova.build, mova.SHAPE_720P),
+}  # fmt: skip
+"""Model id -> family, inventory, function from inventory to facts, default shape."""
 
 
 def known_models() -> tuple[str, ...]:
     """Ids with built-in facts."""
-    return tuple(_KNOWN)
+    return (demo.MODEL_ID, *PUBLISHED)
 
 
 @cache
 def facts_for(model_id: str) -> ModelFacts:
     """Built-in facts. Raises UnknownModel naming the known ids."""
-    if model_id not in _KNOWN:
-        raise UnknownModel(f"No built-in facts for model {model_id!r}; known are {', '.join(_KNOWN)}.")
-    return _KNOWN[model_id]()
+    if model_id == demo.MODEL_ID:
+        return demo.demo_facts()
+    if model_id not in PUBLISHED:
+        raise UnknownModel(
+            f"No built-in facts for model {model_id!r}; known are {', '.join(known_models())}."
+        )
+    family, inventory, build, shape = PUBLISHED[model_id]
+    return build(inventory, ModelRef(name=model_id, family=family, source="huggingFace"), shape)
 
 
 def family_named(name: str) -> Family:

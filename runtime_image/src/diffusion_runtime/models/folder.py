@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from diffusion_runtime.models.blocks import find_blocks
 from diffusion_runtime.models.family import ComponentRule, Family
 from diffusion_runtime.models.inventory import Inventory, Part
 from diffusion_runtime.models.safetensors_header import TensorEntry, read_header
@@ -35,6 +36,8 @@ def count_folder(folder: Path, family: Family, index: Mapping[str, Any]) -> Inve
     parts = []
     for name, rule in family.components.items():
         entry = index.get(name)
+        if rule.optional and entry in (None, [None, None]):
+            continue
         if not isinstance(entry, list) or len(entry) != 2 or not all(isinstance(word, str) for word in entry):
             raise BadModelFolder(f"{folder / 'model_index.json'} names no {name}, which {family.name} needs.")
         if entry[1] not in rule.classes:
@@ -51,9 +54,9 @@ def _part(folder: Path, name: str, class_name: str, rule: ComponentRule) -> Part
     tensors = _tensors(folder)
     counted = {key: t for key, t in tensors.items() if rule.tied.get(key) not in tensors}
     kept = {key: t.elements for key, t in counted.items() if set(key.split(".")) & set(rule.kept_float32)}
-    blocks = tuple(_blocks(path, counted, kept) for path in rule.block_paths)
-    if rule.layers_key is not None:
-        _check_layers(folder, config, rule.layers_key, sum(group.count for group in blocks if group))
+    blocks = tuple(_blocks(path, counted, kept) for path in _block_paths(rule, counted))
+    if rule.layers_keys:
+        _check_layers(folder, config, rule.layers_keys, sum(group.count for group in blocks if group))
     elements = sum(tensor.elements for tensor in counted.values())
     if not elements:
         raise BadModelFolder(f"{folder} holds no weights for {name}.")
@@ -66,6 +69,14 @@ def _part(folder: Path, name: str, class_name: str, rule: ComponentRule) -> Part
         blocks=tuple(group for group in blocks if group is not None),
         stored_bytes=sum(tensor.stored_bytes for tensor in tensors.values()),
     )
+
+
+def _block_paths(rule: ComponentRule, tensors: Mapping[str, TensorEntry]) -> tuple[str, ...]:
+    """Only transformers are sharded and streamed, so only theirs are looked for."""
+    if rule.kind != "transformer":
+        return ()
+    elements = {key: tensor.elements for key, tensor in tensors.items()}
+    return find_blocks(elements, explicit=rule.block_paths, block_classes=rule.block_classes).paths
 
 
 def _blocks(path: str, tensors: Mapping[str, TensorEntry], kept: Mapping[str, int]) -> BlockGroup | None:
@@ -83,12 +94,11 @@ def _blocks(path: str, tensors: Mapping[str, TensorEntry], kept: Mapping[str, in
     return BlockGroup(path=path, count=len(sizes), elements=largest[0], float32_elements=largest[1])
 
 
-def _check_layers(folder: Path, config: Mapping[str, Any], key: str, found: int) -> None:
-    told = config.get(key)
-    if told != found:
-        raise BadModelFolder(
-            f"{folder / 'config.json'} says {key} = {told}, but the weights hold {found} blocks."
-        )
+def _check_layers(folder: Path, config: Mapping[str, Any], keys: tuple[str, ...], found: int) -> None:
+    told = [config.get(key) for key in keys]
+    if sum(count if isinstance(count, int) else 0 for count in told) != found:
+        words = " + ".join(f"{key} = {count}" for key, count in zip(keys, told, strict=True))
+        raise BadModelFolder(f"{folder / 'config.json'} says {words}, but the weights hold {found} blocks.")
 
 
 def _tensors(folder: Path) -> dict[str, TensorEntry]:

@@ -3,59 +3,82 @@ one, tiny.
 
 Coefficients are fitted on the cells at 512 and 1024 pixels squared measured on one H200 (2026-11-23, torch
 2.11, diffusers 0.42.1) and scale with channels and layers. What is correct is claimed here with its source;
-the parity suite decides later.
+the parity suite decides later. Published configs: the classes' own defaults, which the model card's files
+repeat.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from diffusion_runtime.models.family import ComponentRule, Family
+from diffusion_runtime.models.encoders import MATMUL_WORKSPACE_BYTES, causal_encoder
+from diffusion_runtime.models.family import (
+    COMPILED_LAUNCH_SECONDS_PER_BLOCK,
+    STREAMABLE,
+    ComponentRule,
+    Family,
+    component_facts,
+)
 from diffusion_runtime.models.inventory import Inventory, Part
+from diffusion_runtime.models.vaes import causal_picture_decode
 from diffusion_runtime.planning.documents import ModelRef, Shape
 from diffusion_runtime.planning.facts import (
     BlockGroup,
-    ComponentFacts,
-    DecodeFacts,
     DenoiseFacts,
+    ForwardBytes,
     ModelFacts,
     SizeRule,
-    TextFacts,
 )
 
 NAME = "qwen-image"
+EDIT_PIPELINES = ("QwenImageEditPipeline", "QwenImageEditPlusPipeline")
 TEMPLATE_TOKENS = 34
 PROMPT_TOKENS = 512
 """The pipeline's longest prompt (`max_sequence_length`)."""
 TYPICAL_TEXT_TOKENS = 256
 """Text tokens of the measured cells; their own activations are small beside the image's."""
+REFERENCE_PIXELS = 1024**2
+"""The editing pipelines scale a reference picture to this area."""
+VISION_PATCH_PIXELS = 28
+"""Side of what one token of the encoder sees of a reference picture."""
 DEFAULT_SHAPE = Shape(width=1024, height=1024, steps=50)
-_REFERENCE_VAE_CHANNELS = 96
+_REFERENCE_CHANNELS = 3072
 
 # Measured on the 60 x 3072 transformer, so per channel (bytes) or per layer and channel (seconds).
-_BYTES_PER_TOKEN_CHANNEL = 29.26
-_COMPILED_BYTES_PER_TOKEN_CHANNEL = 20.99
-_GAP_BYTES_PER_TOKEN_CHANNEL = 15.18
-_COMPILED_GAP_BYTES_PER_TOKEN_CHANNEL = 15.03
-_FIXED_BYTES_PER_LAYER_CHANNEL = 217.0
+_BYTES_PER_TOKEN_CHANNEL = 29.92
+_COMPILED_BYTES_PER_TOKEN_CHANNEL = 21.46
+_TEXT_TOKEN_WEIGHT = 0.628
+_GAP_SHARE = 0.543
+_COMPILED_GAP_SHARE = 0.716
+_FIXED_BYTES = 8.3e6
+_COMPILED_FIXED_BYTES = 28.2e6
 _LAUNCH_SECONDS_PER_BLOCK = 1.448e-3
 _ELEMENTWISE_SECONDS = 9.0e-11
 _COMPILED_ELEMENTWISE_SECONDS = 4.18e-11
-_LAUNCH_SECONDS_PER_ENCODER_LAYER = 0.775e-3
 
 
 def build(inventory: Inventory, model: ModelRef, default_shape: Shape | None = None) -> ModelFacts:
     """Facts of a Qwen-Image pipeline. KeyError names a config key that is missing."""
     transformer, vae = inventory.part("transformer"), inventory.part("vae")
+    edits = inventory.pipeline in EDIT_PIPELINES
+    seen = round(REFERENCE_PIXELS / VISION_PATCH_PIXELS**2) if edits else 0
+    token_pixels = pixels_per_token(inventory)
     return ModelFacts(
         model=model,
-        components=tuple(_component(part) for part in inventory.parts),
+        components=tuple(component_facts(part, FAMILY.components[part.name]) for part in inventory.parts),
         guided_by_default=True,
         default_shape=default_shape or DEFAULT_SHAPE,
-        sizes=SizeRule(multiple=pixels_per_token(inventory)),
-        denoise=_denoise(transformer.config, pixels_per_token(inventory)),
-        decode=_decode(vae.config),
-        text=_text(inventory.part("text_encoder")),
+        sizes=SizeRule(multiple=token_pixels),
+        denoise=_denoise(
+            transformer.config,
+            token_pixels,
+            text_tokens=TYPICAL_TEXT_TOKENS + seen,
+            condition_tokens=REFERENCE_PIXELS // token_pixels**2 if edits else 0,
+        ),
+        decode=causal_picture_decode(vae.config),
+        text=causal_encoder(
+            inventory.part("text_encoder"), PROMPT_TOKENS + TEMPLATE_TOKENS + seen, makes_logits=True
+        ),
         correct_axes=("cfg", "ulysses", "ring", "tensor", "fsdp"),
         proven_axes=("cfg",),
         correct_dtypes=("bfloat16", "float32"),
@@ -66,6 +89,7 @@ def build(inventory: Inventory, model: ModelRef, default_shape: Shape | None = N
             "ulysses 2, ring 2, tensor 2, FSDP2 and group offload ran on 2 x H200, 2026-11-23",
             "CFG parallel 1.97 x measured on 2 x H200; FSDP stays off by default, as the cookbook advises",
         ),
+        notes=("One reference picture is planned for; more of them take more.",) if edits else (),
     )
 
 
@@ -75,90 +99,51 @@ def pixels_per_token(inventory: Inventory) -> int:
     return int(compression * inventory.part("transformer").config["patch_size"])
 
 
-def _component(part: Part) -> ComponentFacts:
-    rule = FAMILY.components[part.name]
-    transformer = rule.kind == "transformer"
-    return ComponentFacts(
-        name=part.name,
-        kind=rule.kind,
-        class_name=part.class_name,
-        elements=part.elements,
-        float32_elements=part.float32_elements,
-        blocks=part.blocks,
-        stored_bytes=part.stored_bytes,
-        correct_residencies=("resident", "component", "layerwise")
-        if transformer
-        else ("resident", "component"),
-    )
-
-
-def _denoise(config: dict[str, Any], token_pixels: int) -> DenoiseFacts:
+def _denoise(
+    config: dict[str, Any], token_pixels: int, text_tokens: int, condition_tokens: int
+) -> DenoiseFacts:
     heads, layers = int(config["num_attention_heads"]), int(config["num_layers"])
     channels = heads * int(config["attention_head_dim"])
-    size = channels * layers
+    size, share = channels * layers, channels / _REFERENCE_CHANNELS
     return DenoiseFacts(
         token_pixels=token_pixels,
-        text_tokens=TYPICAL_TEXT_TOKENS,
+        text_tokens=text_tokens,
         text_joins_attention=True,
+        text_token_weight=_TEXT_TOKEN_WEIGHT,
+        condition_tokens=condition_tokens,
         heads=heads,
         matmul_flops_per_token=2 * 12 * channels**2 * layers,
         attention_flops_per_pair=4 * size,
-        fixed_bytes=_FIXED_BYTES_PER_LAYER_CHANNEL * size,
-        compiled_fixed_bytes=_FIXED_BYTES_PER_LAYER_CHANNEL * size,
-        bytes_per_token=_BYTES_PER_TOKEN_CHANNEL * channels,
-        compiled_bytes_per_token=_COMPILED_BYTES_PER_TOKEN_CHANNEL * channels,
-        gap_bytes_per_token=_GAP_BYTES_PER_TOKEN_CHANNEL * channels,
-        compiled_gap_bytes_per_token=_COMPILED_GAP_BYTES_PER_TOKEN_CHANNEL * channels,
+        eager=ForwardBytes(
+            fixed_bytes=MATMUL_WORKSPACE_BYTES + _FIXED_BYTES * share,
+            bytes_per_token=_BYTES_PER_TOKEN_CHANNEL * channels,
+            gap_share=_GAP_SHARE,
+        ),
+        compiled=ForwardBytes(
+            fixed_bytes=MATMUL_WORKSPACE_BYTES + _COMPILED_FIXED_BYTES * share,
+            bytes_per_token=_COMPILED_BYTES_PER_TOKEN_CHANNEL * channels,
+            gap_share=_COMPILED_GAP_SHARE,
+        ),
         launch_seconds=_LAUNCH_SECONDS_PER_BLOCK * layers,
+        compiled_launch_seconds=COMPILED_LAUNCH_SECONDS_PER_BLOCK * layers,
         elementwise_seconds_per_token=_ELEMENTWISE_SECONDS * size,
         compiled_elementwise_seconds_per_token=_COMPILED_ELEMENTWISE_SECONDS * size,
         tensor_sharded_fraction=0.667,
     )
 
 
-def _decode(config: dict[str, Any]) -> DecodeFacts:
-    """Whole: 4226 bytes a pixel; in tiles of 256: one tile plus about 12 bytes a pixel, 6.3 x the time."""
-    share = config["base_dim"] / _REFERENCE_VAE_CHANNELS
-    return DecodeFacts(
-        fixed_bytes=4.3e6 * share,
-        bytes_per_pixel=4226 * share,
-        gap_fixed_bytes=334e6 * share,
-        gap_fraction=0.0465,
-        seconds_fixed=4.5e-3,
-        seconds_per_pixel_frame=59.3e-9 * share**2,
-        tile_size=256,
-        tiled_bytes_per_pixel_frame=12.0,
-        tiled_time_factor=6.3,
-    )
-
-
-def _text(part: Part) -> TextFacts:
-    """Hidden states of every layer are kept, logits are computed; not measured for this encoder, so by
-    formula.
-    """
-    config = part.config.get("text_config", part.config)
-    hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
-    tokens = PROMPT_TOKENS + TEMPLATE_TOKENS
-    per_token = 2 * ((layers + 1) * hidden + 4 * int(config["intermediate_size"]) + int(config["vocab_size"]))
-    return TextFacts(
-        tokens=tokens,
-        bytes_per_token=per_token,
-        gap_bytes=0.4 * per_token * tokens,
-        launch_seconds=_LAUNCH_SECONDS_PER_ENCODER_LAYER * layers,
-        flops=2.0 * part.elements * tokens,
-    )
-
-
 FAMILY = Family(
     name=NAME,
-    pipelines=("QwenImagePipeline",),
+    pipelines=("QwenImagePipeline", *EDIT_PIPELINES),
     components={
         "text_encoder": ComponentRule("textEncoder", ("Qwen2_5_VLForConditionalGeneration",)),
         "transformer": ComponentRule(
             "transformer",
             ("QwenImageTransformer2DModel",),
             block_paths=("transformer_blocks",),
-            layers_key="num_layers",
+            block_classes=("QwenImageTransformerBlock",),
+            layers_keys=("num_layers",),
+            residencies=STREAMABLE,
         ),
         "vae": ComponentRule("vae", ("AutoencoderKLQwenImage",)),
     },
@@ -207,3 +192,6 @@ QWEN_IMAGE = Inventory(
     ),
 )
 """Qwen/Qwen-Image: the published configs and the totals of the locked classes (checked by a test)."""
+
+QWEN_IMAGE_EDIT = QWEN_IMAGE.model_copy(update={"pipeline": "QwenImageEditPipeline"})
+"""Qwen/Qwen-Image-Edit: the same components with the same configs; the pipeline adds a reference picture."""

@@ -7,7 +7,8 @@ The objective only weighs counts for which all replicas fit the free capacity; e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from diffusion_runtime.planning.devices import GpuNode
@@ -39,20 +40,37 @@ def most_gpus(nodes: Sequence[GpuNode]) -> int:
     return max((len(node.gpus) for node in nodes), default=0)
 
 
-def slot_for(nodes: Sequence[GpuNode], gpus: int, replicas: int, intent: Intent) -> Slot:
-    """The room that the worst placed of `replicas` finds when each takes the freest GPUs left on a node."""
-    rooms: list[tuple[int, int | None]] = []
-    for node in nodes:
+NodeKinds = Mapping[tuple[tuple[int, ...], int | None], int]
+"""How many nodes have these free bytes per GPU (most first) and this free host memory."""
+
+
+def node_kinds(nodes: Sequence[GpuNode]) -> NodeKinds:
+    """Nodes that look alike are counted together: a thousand nodes are a few kinds."""
+    distinct = {id(node): node for node in nodes}
+    found: Counter[tuple[tuple[int, ...], int | None]] = Counter()
+    for key, times in Counter(map(id, nodes)).items():
+        node = distinct[key]
         free = sorted((gpu.free_bytes for gpu in node.gpus), reverse=True)
+        found[tuple(free), node.host_free_bytes] += times
+    return found
+
+
+def slot_for(kinds: NodeKinds, gpus: int, replicas: int, intent: Intent) -> Slot:
+    """The room that the worst placed of `replicas` finds when each takes the freest GPUs left on a node."""
+    rooms: Counter[tuple[int, int | None]] = Counter()
+    for (free, host), nodes in kinds.items():
         sets = len(free) // gpus
+        share = None if host is None else host // max(1, min(sets, replicas))
         for index in range(sets):
-            share = None if node.host_free_bytes is None else node.host_free_bytes // min(sets, replicas)
-            rooms.append((free[(index + 1) * gpus - 1], share))
-    rooms.sort(key=lambda room: (room[0], room[1] if room[1] is not None else 0), reverse=True)
-    used = rooms[:replicas]
+            rooms[free[(index + 1) * gpus - 1], share] += nodes
+    used, wanted = [], replicas
+    for room in sorted(rooms, key=lambda room: (room[0], room[1] or 0), reverse=True):
+        if wanted > 0:
+            used.append(room)
+            wanted -= rooms[room]
     least = min(free for free, _ in used)
     hosts = [host for _, host in used if host is not None]
-    return Slot(least, _usable(least, intent), min(hosts) if hosts else None, len(rooms))
+    return Slot(least, _usable(least, intent), min(hosts) if hosts else None, rooms.total())
 
 
 def decide_count(problem: Problem, nodes: Sequence[GpuNode], replicas: int) -> CountDecision:
@@ -66,8 +84,9 @@ def decide_count(problem: Problem, nodes: Sequence[GpuNode], replicas: int) -> C
         counts = [n for n in counts if n > 1]
     fewest_first = intent.bias is None and intent.mode in ("memory", "manual")
     results: list[CountResult] = []
+    kinds = node_kinds(nodes)
     for gpus in counts:
-        result = plan_count(problem, gpus, slot_for(nodes, gpus, replicas, intent))
+        result = plan_count(problem, gpus, slot_for(kinds, gpus, replicas, intent))
         if result.has_layout:
             results.append(result)
         if result.chosen is not None and fewest_first:
@@ -78,7 +97,9 @@ def decide_count(problem: Problem, nodes: Sequence[GpuNode], replicas: int) -> C
     if intent.gpus_per_replica is not None:
         return CountDecision(tuple(results), works[0], f"{_gpus(works[0].gpus)} per replica were set.")
     if fewest_first:
-        why = f"{intent.mode} takes the fewest GPUs that work: {_gpus(works[0].gpus)} per replica."
+        why = (
+            f"{intent.mode.capitalize()} takes the fewest GPUs that work: {_gpus(works[0].gpus)} per replica."
+        )
         return CountDecision(tuple(results), works[0], why)
     return _by_objective(problem, results, works, replicas)
 
@@ -145,7 +166,7 @@ def _gpu_seconds(result: CountResult) -> float:
 
 def _seconds(result: CountResult) -> float:
     assert result.chosen is not None  # noqa: S101  # callers pass only counts that work
-    return result.chosen.times.request
+    return result.chosen.seconds
 
 
 def _usable(free_bytes: int, intent: Intent) -> int:

@@ -19,7 +19,9 @@ from diffusion_runtime.planning.units import GIB, MIB, format_bytes
 _MIG_SUFFIX = re.compile(r"-mig-(\d+)g\.(\d+)gb(?:\.\w+)?$")
 _SHARED_SUFFIX = "-shared"
 _UNKNOWN_TFLOPS_PER_GIB = 2.5
-"""A cautious guess for products without a row: what A10, L4 and T4 offer per GiB of memory, rounded down."""
+"""A cautious guess for products without a row: what a T4 offers per GiB of memory, rounded down."""
+_AMPERE = 8
+"""First compute capability with bfloat16."""
 
 
 class Device(Document):
@@ -39,6 +41,8 @@ class Device(Document):
     host_link_bytes_per_s: float
     peer_link_bytes_per_s: float
     dtypes: tuple[DtypeName, ...] = ("bfloat16", "float16", "float32")
+    throughput_source: str = ""
+    """Where the rates come from, in words."""
 
     @property
     def group(self) -> str:
@@ -60,11 +64,16 @@ def known_names() -> tuple[str, ...]:
 
 
 def device_from_product(
-    product: str, *, memory_bytes: int | None = None, free_bytes: int | None = None
+    product: str,
+    *,
+    memory_bytes: int | None = None,
+    free_bytes: int | None = None,
+    compute_major: int | None = None,
 ) -> Device:
     """Device for a GFD label or a short name.
 
     `memory_bytes` narrows a known product and is required of an unknown one; free defaults to all of it.
+    `compute_major` (CUDA compute capability, from labels or NVML) tells an unknown one's dtypes.
     Raises UnknownHardware when nothing tells the memory, or the numbers contradict each other.
     """
     label = product.strip().lower().replace(" ", "-").replace("_", "-")
@@ -82,7 +91,10 @@ def device_from_product(
     name = (row.name if row else product.strip().replace(" ", "-")) + (
         f"-MIG-{mig.group(1)}g.{mig.group(2)}gb" if mig else ""
     )
-    return _device(product, name, row, total, free, share, shared, mig is not None)
+    device = _device(product, name, row, total, free, share, shared, mig is not None)
+    if row is None and compute_major is not None and compute_major < _AMPERE:
+        return device.model_copy(update={"dtypes": ("float16", "float32")})
+    return device
 
 
 def _device(
@@ -107,6 +119,9 @@ def _device(
         host_link_bytes_per_s=host * 1e9,
         peer_link_bytes_per_s=peer * 1e9,
         dtypes=row.dtypes if row else ("bfloat16", "float16", "float32"),
+        throughput_source=row.source
+        if row
+        else f"guessed: {_UNKNOWN_TFLOPS_PER_GIB:g} TFLOP/s for each GiB of {format_bytes(total)}",
     )
 
 

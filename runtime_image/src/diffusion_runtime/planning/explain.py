@@ -28,8 +28,12 @@ def layout_summary(layout: Layout, gpus: int) -> str:
 
 def residency_summary(residency: dict[str, Residency]) -> str:
     """`all resident`, or what is not: `text_encoder component, transformer layerwise`."""
-    moved = [f"{name} {r.mode}" for name, r in residency.items() if r.mode != "resident"]
+    moved = [f"{name} {r.mode}{_stay(r)}" for name, r in residency.items() if r.mode != "resident"]
     return ", ".join(moved) or "all resident"
+
+
+def _stay(residency: Residency) -> str:
+    return f" ({residency.resident_blocks} blocks stay)" if residency.resident_blocks else ""
 
 
 def shape_summary(shape: Shape) -> str:

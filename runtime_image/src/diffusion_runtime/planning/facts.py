@@ -6,6 +6,7 @@ instantiation); activation coefficients are fitted on measurements. Nothing here
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -45,18 +46,31 @@ class ComponentFacts(Document):
     float32_elements: NonNegative = 0
     buffer_bytes: NonNegative = 0
     """Tables outside the checkpoint that move with the weights (rotary embeddings)."""
+    adapter_elements: NonNegative = 0
+    """Elements of LoRA factors beside the weights (see `with_adapters`); they live where the weights live."""
+    expert: NonNegative = 0
+    """0: runs in every denoising step. n: takes its share of the steps; experts never run together."""
     blocks: tuple[BlockGroup, ...] = ()
     default_dtype: DtypeName = "bfloat16"
     stored_bytes: NonNegative | None = None
     correct_residencies: tuple[ResidencyMode, ...] = ("resident", "component")
 
     def bytes(self, dtype: DtypeName) -> int:
-        """Weight bytes when loaded in `dtype`, modules kept in float32 counted so."""
-        return _bytes(self.elements, self.float32_elements, dtype) + self.buffer_bytes
+        """Weight bytes when loaded in `dtype`, adapters and modules kept in float32 counted as such."""
+        return _bytes(self.elements + self.adapter_elements, self.float32_elements, dtype) + self.buffer_bytes
 
     def block_bytes(self, dtype: DtypeName) -> int:
         """Bytes of the largest repeated block; 0 when the component has none."""
         return max((_bytes(g.elements, g.float32_elements, dtype) for g in self.blocks), default=0)
+
+    def unit_bytes(self, dtype: DtypeName, blocks_per_unit: int) -> int:
+        """Bytes of the largest unit of `blocks_per_unit` consecutive blocks; a unit never crosses groups."""
+        sizes = ((g, _bytes(g.elements, g.float32_elements, dtype)) for g in self.blocks)
+        return max((size * min(g.count, blocks_per_unit) for g, size in sizes), default=0)
+
+    def unit_count(self, blocks_per_unit: int) -> int:
+        """Units that the blocks make up: what is gathered or streamed at once."""
+        return sum(-(-g.count // blocks_per_unit) for g in self.blocks)
 
     @property
     def block_count(self) -> int:
@@ -76,53 +90,84 @@ class SizeRule(Document):
     """0 means a single picture."""
 
 
+class ForwardBytes(Document):
+    """Memory of one transformer forward beside its weights, for 16-bit activations.
+
+    Allocated = fixed + `bytes_per_token` x tokens; reserved beyond that = `gap_fixed_bytes` +
+    `gap_share` x the token part. Tokens are weighted: see `DenoiseFacts.text_token_weight`.
+    """
+
+    fixed_bytes: float
+    """Inputs, tables and library workspaces that are there before the first block runs."""
+    bytes_per_token: float
+    gap_fixed_bytes: float = 0.0
+    gap_share: float
+
+
 class DenoiseFacts(Document):
     """Cost of one transformer forward. A token covers `token_pixels` squared and `token_frames` frames.
 
     FLOPs: `matmul_flops_per_token` x (image + joint text tokens) + `attention_flops_per_pair` x pairs.
-    Bytes are for 16-bit activations. Seconds are the reference device's (see `planning.time_model`).
+    Seconds are the reference device's (see `planning.time_model`).
     """
 
     token_pixels: Positive
     token_frames: Positive = 1
     text_tokens: Positive
+    """Tokens of a usual prompt."""
     text_joins_attention: bool
+    text_token_weight: float = 1.0
+    """Activation bytes of a joint text token against an image token's."""
+    condition_tokens: NonNegative = 0
+    """Tokens of reference pictures, appended to the image's whatever its size."""
+    guidance_in_one_batch: bool = False
+    """Both guidance passes run as one batch of two on a rank, as the pipeline's own loop does."""
     heads: Positive
     matmul_flops_per_token: float
     attention_flops_per_pair: float
-    fixed_bytes: float = 0.0
-    bytes_per_token: float
-    compiled_fixed_bytes: float = 0.0
-    compiled_bytes_per_token: float
-    gap_fixed_bytes: float = 0.0
-    gap_bytes_per_token: float
-    compiled_gap_fixed_bytes: float = 0.0
-    compiled_gap_bytes_per_token: float
+    eager: ForwardBytes
+    compiled: ForwardBytes
     launch_seconds: float
+    """Least time of an eager forward: what the CPU needs to launch its kernels."""
+    compiled_launch_seconds: float = 0.0
     elementwise_seconds_per_token: float
     compiled_elementwise_seconds_per_token: float
     tensor_sharded_fraction: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
 class DecodeFacts(Document):
-    """Cost of decoding latents: per pixel of one frame and per pixel and frame, for 16-bit activations."""
+    """Cost of decoding latents, whole or in overlapping tiles, for 16-bit activations.
+
+    Whole: fixed + pixels x `bytes_per_pixel` (one latent frame's worth of activations) + the output so far.
+    In tiles: one tile beside the tiles already kept, then their blending and the result.
+    """
 
     fixed_bytes: float = 0.0
     bytes_per_pixel: float
     bytes_per_pixel_frame: float = 0.0
+    """Activations of classes that decode all frames together."""
+    output_bytes_per_pixel_frame: float = 6.0
+    """Three 16-bit channels."""
     gap_fixed_bytes: float = 0.0
     gap_fraction: float
+    tiled_gap_fraction: float
     seconds_fixed: float = 0.0
     seconds_per_pixel_frame: float
+    launch_seconds: float
+    """Least time of decoding one tile of one latent frame."""
+    frames_at_once: Positive = 1
+    """Frames that one latent frame becomes."""
     tile_size: Positive | None = None
-    tiled_bytes_per_pixel_frame: float = 0.0
-    tiled_time_factor: float = 1.0
+    """The class's own tile; None where it cannot tile."""
+    tile_sizes: tuple[Positive, ...] = ()
+    """Tile sizes worth weighing, the smallest first."""
 
 
 class TextFacts(Document):
-    """Cost of encoding one prompt of `tokens` tokens."""
+    """Cost of encoding one prompt of `tokens` tokens (the longest that the pipeline takes)."""
 
     tokens: Positive
+    fixed_bytes: float = 0.0
     bytes_per_token: float
     gap_bytes: float = 0.0
     launch_seconds: float
@@ -146,6 +191,8 @@ class ModelFacts(Document):
     correct_dtypes: tuple[DtypeName, ...] = ("bfloat16", "float32")
     resident_safe_after_fsdp: tuple[str, ...] = ()
     compile_proven: bool = False
+    unchecked: tuple[str, ...] = ()
+    """Components whose totals come from a named source instead of an instantiation of the locked class."""
     sources: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -155,6 +202,19 @@ class ModelFacts(Document):
             if component.name == name:
                 return component
         raise KeyError(f"{name!r} is not one of {', '.join(self.component_names)}")
+
+    def with_adapters(self, elements: Mapping[str, int]) -> ModelFacts:
+        """These facts with LoRA factors of so many elements beside the named components."""
+        for name in elements:
+            self.component(name)
+        return self.model_copy(
+            update={
+                "components": tuple(
+                    c.model_copy(update={"adapter_elements": c.adapter_elements + elements.get(c.name, 0)})
+                    for c in self.components
+                )
+            }
+        )
 
     @property
     def component_names(self) -> tuple[str, ...]:

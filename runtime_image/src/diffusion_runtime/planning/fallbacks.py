@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from diffusion_runtime.planning.documents import Fallback
 from diffusion_runtime.planning.evaluate import Weighed
-from diffusion_runtime.planning.modes import everything, pareto
 from diffusion_runtime.planning.problem import Problem
+from diffusion_runtime.planning.screening import everything, front
 from diffusion_runtime.planning.wire import fallback
 
 MOST_FALLBACKS = 4
@@ -26,11 +26,11 @@ def choose_fallbacks(problem: Problem, chosen: Weighed) -> tuple[Fallback, ...]:
         return ()
     candidates = [
         w
-        for w in everything(problem, chosen.choice.gpus, chosen.slot, like=chosen.choice.layout)
+        for w in everything(problem, chosen.gpus, chosen.slot, like=chosen.option.layout)
         if w.peak <= chosen.peak - LEAST_GAIN_BYTES and not w.host_shortfall
     ]
     falling: list[Weighed] = []
-    for candidate in reversed(pareto(candidates)):
+    for candidate in reversed(front(candidates)):
         if not falling or candidate.peak <= falling[-1].peak - LEAST_GAIN_BYTES:
             falling.append(candidate)
     if len(falling) > MOST_FALLBACKS:

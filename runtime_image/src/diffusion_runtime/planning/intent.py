@@ -44,6 +44,8 @@ class Intent(Document):
     compile: bool | None = None
     attention_backend: str | None = None
     vae_tile_size: Positive | None = None
+    fsdp_blocks_per_unit: Positive | None = None
+    """Blocks that FSDP gathers together; absent is one."""
     allow_downgrade: bool = True
 
     @property

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
+from diffusion_runtime.planning.calibrations import layout_key
 from diffusion_runtime.planning.documents import Layout
 from diffusion_runtime.planning.facts import LayoutAxis
 from diffusion_runtime.planning.memory_model import image_tokens
@@ -25,6 +27,16 @@ class LayoutOption:
     layout: Layout
     unproven: tuple[LayoutAxis, ...] = ()
 
+    @cached_property
+    def key(self) -> tuple[int, ...]:
+        """The layout's degrees, for comparing."""
+        return layout_key(self.layout)
+
+    @cached_property
+    def ranks(self) -> int:
+        """GPUs."""
+        return self.layout.ranks
+
 
 def plain_options(problem: Problem, gpus: int) -> tuple[LayoutOption, ...]:
     """Layouts without FSDP that use exactly `gpus` ranks: proven ones, else correct ones for an explicit
@@ -33,7 +45,7 @@ def plain_options(problem: Problem, gpus: int) -> tuple[LayoutOption, ...]:
     if gpus > 1 and (problem.device.mig or problem.device.shared):
         return ()
     facts = problem.facts
-    proven = tuple(_factorisations(problem, gpus, facts.proven_axes))
+    proven = tuple(_factorisations(problem, gpus, problem.proven_axes))
     if not proven and problem.intent.gpus_per_replica == gpus:
         proven = tuple(_factorisations(problem, gpus, facts.correct_axes))
     return tuple(_option(problem, layout) for layout in proven)
@@ -47,10 +59,11 @@ def sharded_options(problem: Problem, gpus: int) -> tuple[LayoutOption, ...]:
     facts = problem.facts
     if gpus < 2 or wanted is False or "fsdp" not in facts.correct_axes:
         return ()
-    if wanted is None and "fsdp" not in facts.proven_axes:
+    if wanted is None and "fsdp" not in problem.proven_axes:
         return ()
+    unit = problem.intent.fsdp_blocks_per_unit or 1
     return tuple(
-        _option(problem, option.layout.model_copy(update={"fsdp": True}))
+        _option(problem, option.layout.model_copy(update={"fsdp": True, "fsdp_blocks_per_unit": unit}))
         for option in plain_options(problem, gpus)
         if option.layout.tensor == 1
     )
@@ -115,4 +128,4 @@ def _option(problem: Problem, layout: Layout) -> LayoutOption:
     used: list[LayoutAxis] = [axis for axis in _AXES if getattr(layout, axis) > 1]
     if layout.fsdp:
         used.append("fsdp")
-    return LayoutOption(layout, tuple(axis for axis in used if axis not in problem.facts.proven_axes))
+    return LayoutOption(layout, tuple(axis for axis in used if axis not in problem.proven_axes))

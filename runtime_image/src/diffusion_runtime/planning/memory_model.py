@@ -1,24 +1,48 @@
 """Peak bytes per GPU and on the host for one choice, phase by phase.
 
 Peak = CUDA context + the largest phase of (weights by placement + activations + allocator gap). Weights are
-exact; activations come from the facts' fitted coefficients. Sources: context 649 MB and the cells measured
-on one H200 (torch 2.11, diffusers 0.42.1); FSDP keeps about three blocks unsharded (21.3 GiB measured for
-Qwen-Image on 2 GPUs).
+exact; activations come from `activations`. Every phase is a sum of what each component adds and what the
+phase works with, so that parts can be weighed apart. Sources: context and libraries as measured on one H200
+(torch 2.11, diffusers 0.42.1); FSDP keeps about three units unsharded (21.3 GiB for Qwen-Image on 2 GPUs).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diffusion_runtime.planning.documents import MemoryForecast, PhaseMemory, Phases, Shape
-from diffusion_runtime.planning.facts import DTYPE_BYTES, ComponentFacts
+from diffusion_runtime.planning.activations import (
+    decode_bytes,
+    denoise_bytes,
+    image_tokens,
+    joint_tokens,
+    text_bytes,
+)
+from diffusion_runtime.planning.documents import DtypeName, MemoryForecast, PhaseMemory, Phases
+from diffusion_runtime.planning.facts import ComponentFacts
 from diffusion_runtime.planning.problem import PREFETCH_BLOCKS, Choice, Problem
 
+__all__ = [
+    "Footprint",
+    "Phase",
+    "decode_bytes",
+    "denoise_bytes",
+    "footprint",
+    "image_tokens",
+    "joint_tokens",
+    "streamed_bytes",
+    "tensor_share",
+    "text_bytes",
+]
+
 CONTEXT_BYTES = 648_871_936
+LIBRARY_BYTES = 84 * 10**6
+"""Kernels that cuBLAS and the attention load on first use: 729 to 737 MB beside what torch reserves."""
 NCCL_BYTES = 400 * 2**20
 """Communicator buffers with two or more ranks: an estimate, not measured yet."""
-FSDP_BLOCKS_IN_FLIGHT = 3
-"""The block that computes, the one gathered ahead, and the one not yet freed."""
+FSDP_UNITS_IN_FLIGHT = 3
+"""The unit that computes, the one gathered ahead, and the one not yet freed."""
+STREAM_BLOCKS_NOT_YET_FREED = 0.35
+"""Beside the block that computes and the prefetched ones: 1.96 and 3.03 GiB for Qwen-Image at two sizes."""
 HOST_BASE_BYTES = 3 * 2**30
 """Host memory of one rank process without any weights: interpreter, torch, CUDA libraries."""
 
@@ -82,130 +106,110 @@ class Footprint:
 def footprint(problem: Problem, choice: Choice) -> Footprint:
     """Bytes of every phase of the largest shape under this choice."""
     roles = problem.names_by_role
-    permanent = moved_host = 0
+    permanent = host = 0
     visiting: dict[str, int] = {}
     for component in problem.facts.components:
         mode = choice.modes[component.name]
-        bytes_ = problem.weights[component.name]
         if mode == "component":
-            visiting[component.name] = bytes_
+            visiting[component.name] = _held_bytes(problem, choice, component)
         else:
             permanent += _permanent_bytes(problem, choice, component)
-        if mode != "resident":
-            moved_host += bytes_
+        host += _host_bytes(problem, choice, component)
     text_visit = max((visiting.get(name, 0) for name in roles["encoder"]), default=0)
-    denoise_visit = max((visiting.get(name, 0) for name in roles["transformer"]), default=0)
+    denoise_visit = _together(problem, {n: visiting.get(n, 0) for n in roles["transformer"]})
     decode_visit = max((visiting.get(name, 0) for name in (*roles["vae"], *roles["other"])), default=0)
-    work = _block_work(problem, choice)
+    work = _together(problem, {n: _block_work(problem, choice, n) for n in roles["transformer"]})
     ranks = choice.gpus
     return Footprint(
-        context=CONTEXT_BYTES + (NCCL_BYTES if ranks > 1 else 0),
+        context=CONTEXT_BYTES + LIBRARY_BYTES + (NCCL_BYTES if ranks > 1 else 0),
         load=Phase(permanent + _load_work(problem, choice), 0, 0),
         text=Phase(permanent + text_visit, *text_bytes(problem)),
         denoise=Phase(permanent + denoise_visit + work, *denoise_bytes(problem, choice)),
         decode=Phase(permanent + decode_visit, *decode_bytes(problem, choice)),
-        host=ranks * (HOST_BASE_BYTES + moved_host),
+        host=ranks * (HOST_BASE_BYTES + host),
     )
 
 
-def _permanent_bytes(problem: Problem, choice: Choice, component: ComponentFacts) -> int:
-    """Bytes that stay on each GPU between phases: whole, sharded, split, or the part outside streamed
-    blocks.
-    """
+def streamed_bytes(component: ComponentFacts, dtype: DtypeName, resident_blocks: int) -> int:
+    """Bytes of blocks that pass through the GPU in each forward; `resident_blocks`, evenly spread, stay."""
+    count = component.block_count
+    blocks = component.all_blocks_bytes(dtype)
+    return blocks - blocks * min(resident_blocks, count) // count if count else 0
+
+
+def _held_bytes(problem: Problem, choice: Choice, component: ComponentFacts) -> int:
+    """A whole component on one rank: tensor-parallel transformers hold their share."""
     bytes_ = problem.weights[component.name]
-    dtype = problem.dtype[component.name]
-    if choice.modes[component.name] == "layerwise":
-        return bytes_ - component.all_blocks_bytes(dtype)
-    if component.kind != "transformer":
-        return bytes_
-    if choice.layout.tensor > 1:
-        bytes_ = int(bytes_ * tensor_share(problem, choice.layout.tensor))
-    if choice.layout.fsdp:
-        bytes_ = -(-bytes_ // choice.gpus)
+    if component.kind == "transformer" and choice.layout.tensor > 1:
+        return int(bytes_ * tensor_share(problem, choice.layout.tensor))
     return bytes_
 
 
-def _block_work(problem: Problem, choice: Choice) -> int:
-    """Whole blocks that are on the GPU for a moment while a transformer runs (streamed or gathered)."""
-    most = 0
-    for name in problem.names_by_role["transformer"]:
-        component = problem.facts.component(name)
-        dtype = problem.dtype[name]
-        block = component.block_bytes(dtype)
-        if choice.modes[name] == "layerwise":
-            most = max(most, (1 + PREFETCH_BLOCKS) * block)
-        elif choice.layout.fsdp and choice.modes[name] == "resident":
-            rest = problem.weights[name] - component.all_blocks_bytes(dtype)
-            in_flight = FSDP_BLOCKS_IN_FLIGHT * choice.layout.fsdp_blocks_per_unit
-            most = max(most, min(in_flight, component.block_count) * block + rest)
-    return most
+def _permanent_bytes(problem: Problem, choice: Choice, component: ComponentFacts) -> int:
+    """What stays on each GPU between phases: whole, sharded, split, or the kept blocks of streamed ones."""
+    bytes_ = _held_bytes(problem, choice, component)
+    if choice.modes[component.name] == "layerwise":
+        dtype = problem.dtype[component.name]
+        kept = component.all_blocks_bytes(dtype) - streamed_bytes(component, dtype, choice.resident_blocks)
+        return int(kept * _share_held(problem, choice, component))
+    if component.kind == "transformer" and choice.layout.fsdp:
+        return -(-bytes_ // choice.gpus)
+    return bytes_
+
+
+def _share_held(problem: Problem, choice: Choice, component: ComponentFacts) -> float:
+    return _held_bytes(problem, choice, component) / problem.weights[component.name]
+
+
+def _block_work(problem: Problem, choice: Choice, name: str) -> int:
+    """Bytes of one transformer that are on the GPU only while it runs: what is outside its blocks, and units
+    in flight (streamed, gathered).
+    """
+    component, dtype = problem.facts.component(name), problem.dtype[name]
+    per_unit = choice.layout.fsdp_blocks_per_unit
+    rest = problem.weights[name] - component.all_blocks_bytes(dtype)
+    if choice.modes[name] == "layerwise":
+        share = _share_held(problem, choice, component)
+        moving = max(0, component.block_count - choice.resident_blocks)
+        in_flight = min(1 + PREFETCH_BLOCKS + STREAM_BLOCKS_NOT_YET_FREED, moving)
+        return int((in_flight * component.block_bytes(dtype) + rest) * share)
+    if choice.layout.fsdp and choice.modes[name] == "resident":
+        gathered = min(FSDP_UNITS_IN_FLIGHT, component.unit_count(per_unit))
+        return gathered * component.unit_bytes(dtype, per_unit) + rest
+    return 0
+
+
+def _together(problem: Problem, bytes_by_name: dict[str, int]) -> int:
+    """Bytes on the GPU at one moment: what runs in every step, and the largest of the experts."""
+    always, experts = 0, [0]
+    for name, bytes_ in bytes_by_name.items():
+        if problem.facts.component(name).expert:
+            experts.append(bytes_)
+        else:
+            always += bytes_
+    return always + max(experts)
+
+
+def _host_bytes(problem: Problem, choice: Choice, component: ComponentFacts) -> int:
+    """Host memory of one rank for weights that are not always on its GPU: pinned, exact in size."""
+    if choice.modes[component.name] == "resident":
+        return 0
+    held = _held_bytes(problem, choice, component)
+    if choice.modes[component.name] == "layerwise":
+        return held - _permanent_bytes(problem, choice, component)
+    return held
 
 
 def _load_work(problem: Problem, choice: Choice) -> int:
-    """FSDP loads and shards one block after the other: one whole block beside the shards."""
+    """FSDP loads and shards one unit after the other: one whole unit beside the shards."""
     if not choice.layout.fsdp:
         return 0
+    per_unit = choice.layout.fsdp_blocks_per_unit
     names = problem.names_by_role["transformer"]
-    return max(problem.facts.component(name).block_bytes(problem.dtype[name]) for name in names)
+    return max(problem.facts.component(name).unit_bytes(problem.dtype[name], per_unit) for name in names)
 
 
 def tensor_share(problem: Problem, ranks: int) -> float:
     """Share of the transformer's weights on one of `ranks` tensor-parallel ranks."""
     sharded = problem.facts.denoise.tensor_sharded_fraction
     return 1 - sharded + sharded / ranks
-
-
-def image_tokens(problem: Problem, shape: Shape) -> int:
-    """Tokens of one picture or clip: `token_pixels` squared each, `token_frames` frames after the first."""
-    cost = problem.facts.denoise
-    area = -(-shape.width // cost.token_pixels) * -(-shape.height // cost.token_pixels)
-    return int(area * (1 + (shape.frames - 1) // cost.token_frames))
-
-
-def joint_tokens(problem: Problem, shape: Shape) -> int:
-    """Image tokens, and text tokens where both attend jointly."""
-    cost = problem.facts.denoise
-    return image_tokens(problem, shape) + (cost.text_tokens if cost.text_joins_attention else 0)
-
-
-def denoise_bytes(problem: Problem, choice: Choice) -> tuple[int, int]:
-    """Activations and allocator gap of one forward on one rank; guidance runs its two passes one after the
-    other.
-    """
-    cost = problem.facts.denoise
-    tokens = joint_tokens(problem, problem.largest_shape) / choice.sequence_ranks
-    scale = _activation_scale(problem, problem.names_by_role["transformer"])
-    if choice.compiled:
-        work = cost.compiled_fixed_bytes + cost.compiled_bytes_per_token * tokens
-        gap = cost.compiled_gap_fixed_bytes + cost.compiled_gap_bytes_per_token * tokens
-    else:
-        work = cost.fixed_bytes + cost.bytes_per_token * tokens
-        gap = cost.gap_fixed_bytes + cost.gap_bytes_per_token * tokens
-    return int(work * scale), int(gap * scale)
-
-
-def decode_bytes(problem: Problem, choice: Choice) -> tuple[int, int]:
-    """Activations and gap of decoding, whole or in tiles of `choice.tile_size` pixels squared."""
-    cost = problem.facts.decode
-    shape = problem.largest_shape
-    pixels = shape.width * shape.height
-    scale = _activation_scale(problem, problem.names_by_role["vae"])
-    at_once = pixels if choice.tile_size is None else min(pixels, choice.tile_size**2)
-    work = cost.fixed_bytes + at_once * (cost.bytes_per_pixel + cost.bytes_per_pixel_frame * shape.frames)
-    fixed_gap = cost.gap_fixed_bytes
-    if at_once < pixels:
-        work += pixels * shape.frames * cost.tiled_bytes_per_pixel_frame
-        fixed_gap = 0.0
-    return int(work * scale), int((fixed_gap + work * cost.gap_fraction) * scale)
-
-
-def text_bytes(problem: Problem) -> tuple[int, int]:
-    """Activations and gap of encoding one prompt."""
-    cost = problem.facts.text
-    scale = _activation_scale(problem, problem.names_by_role["encoder"])
-    return int(cost.tokens * cost.bytes_per_token * scale), int(cost.gap_bytes * scale)
-
-
-def _activation_scale(problem: Problem, names: tuple[str, ...]) -> float:
-    """Activations grow with the element size of the widest planned dtype; coefficients are for two bytes."""
-    return max((DTYPE_BYTES[problem.dtype[name]] for name in names), default=2) / 2

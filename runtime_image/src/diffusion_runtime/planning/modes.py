@@ -4,19 +4,28 @@ last two.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from diffusion_runtime.planning.documents import Layout
-from diffusion_runtime.planning.evaluate import Weighed, weigh_all
+from diffusion_runtime.planning.evaluate import Weighed
 from diffusion_runtime.planning.layouts import LayoutOption, plain_options, sharded_options
 from diffusion_runtime.planning.problem import Problem, Slot
 from diffusion_runtime.planning.residencies import (
     all_resident,
-    combinations,
     encoders_back,
     ladder,
     transformers_resident,
 )
+from diffusion_runtime.planning.screening import (
+    everything,
+    front,
+    one_placement,
+    same_splits,
+    unbeaten_layouts,
+)
+
+MOST_LOST = 8
+"""As many losers of a kind are kept for the plan's explanation."""
 
 
 @dataclass(frozen=True)
@@ -47,30 +56,13 @@ def plan_count(problem: Problem, gpus: int, slot: Slot) -> CountResult:
     return _resident(problem, gpus, slot)
 
 
-def everything(problem: Problem, gpus: int, slot: Slot, like: Layout | None = None) -> list[Weighed]:
-    """Every candidate of one GPU count: layouts with and without FSDP, every allowed placement.
-
-    `like` narrows the layouts to one split of the work, with and without FSDP.
-    """
-    found: list[Weighed] = []
-    if problem.intent.fsdp is not True or gpus == 1:
-        plain = _alike(plain_options(problem, gpus), like)
-        for placement in combinations(problem, sharded=False):
-            found += weigh_all(problem, slot, plain, placement)
-    sharded = _alike(sharded_options(problem, gpus), like)
-    if sharded:
-        for placement in combinations(problem, sharded=True):
-            found += weigh_all(problem, slot, sharded, placement)
-    return found
-
-
 def _resident(problem: Problem, gpus: int, slot: Slot) -> CountResult:
     """manual and speed: plain resident unless set otherwise, fastest layout; memory rejects nothing."""
-    found = weigh_all(problem, slot, _layouts(problem, gpus), all_resident(problem))
+    found = one_placement(problem, slot, _layouts(problem, gpus), all_resident(problem), plain=True)
     if not found:
         return CountResult(gpus, slot, None)
     if problem.intent.mode == "manual":
-        found = [w for w in found if w.choice.tile_size == problem.intent.vae_tile_size] or found
+        found = [w for w in found if w.tile_size == problem.intent.vae_tile_size] or found
     chosen = min(found, key=lambda w: w.speed_order)
     how = (
         "manual keeps everything resident that was not set otherwise"
@@ -85,14 +77,18 @@ def _by_ladder(problem: Problem, gpus: int, slot: Slot) -> CountResult:
     lost: list[Weighed] = []
     plain, sharded = _layouts(problem, gpus), sharded_options(problem, gpus)
     forced = problem.intent.fsdp is True and gpus > 1
+    first = all_resident(problem)
     for rung in ladder(problem):
         if rung.sharded and (forced or not sharded):
             continue
-        found = weigh_all(problem, slot, sharded if rung.sharded else plain, rung.placement)
+        found = one_placement(problem, slot, sharded if rung.sharded else plain, rung.placement)
+        if rung.placement == first and not rung.sharded:
+            plain = unbeaten_layouts(problem, slot, plain, rung.placement)  # the others have lost for good
+            sharded = same_splits(sharded, plain)
         if rung.sharded:
             back = encoders_back(problem, rung.placement)
             if back != rung.placement:
-                found += weigh_all(problem, slot, sharded, back)
+                found += one_placement(problem, slot, sharded, back)
         fitting = [w for w in found if w.fits]
         if fitting:
             chosen = min(fitting, key=lambda w: w.speed_order)
@@ -105,41 +101,56 @@ def _by_ladder(problem: Problem, gpus: int, slot: Slot) -> CountResult:
 def _by_memory(problem: Problem, gpus: int, slot: Slot) -> CountResult:
     """memory: least peak, ties by time."""
     found = everything(problem, gpus, slot)
-    fitting = [w for w in found if w.fits]
-    if not fitting:
-        return CountResult(gpus, slot, None, lost=tuple(found))
-    chosen = min(fitting, key=lambda w: w.size_order)
-    return CountResult(
-        gpus, slot, chosen, "the least memory per GPU", tuple(w for w in found if w is not chosen)
-    )
+    chosen = min((w for w in found if w.fits), key=lambda w: w.size_order, default=None)
+    if chosen is None:
+        return CountResult(gpus, slot, None, lost=_nearest(found))
+    how = "memory takes the least peak per GPU"
+    return CountResult(gpus, slot, chosen, how, _telling(found, chosen))
 
 
 def _by_bias(problem: Problem, gpus: int, slot: Slot, bias: float) -> CountResult:
     """bias b: the fastest with peak <= min + b x (max - min) over the fitting Pareto front."""
     found = everything(problem, gpus, slot)
-    front = pareto([w for w in found if w.fits])
-    if not front:
-        return CountResult(gpus, slot, None, lost=tuple(found))
-    least, most = front[0].peak, front[-1].peak
+    points = front([w for w in found if w.fits])
+    if not points:
+        return CountResult(gpus, slot, None, lost=_nearest(found))
+    chosen = at_bias(points, bias)
+    index = 1 + points.index(chosen)
+    how = (
+        f"bias {bias:g} takes point {index} of {len(points)} on the speed-memory front, the smallest being 1"
+    )
+    return CountResult(gpus, slot, chosen, how, _telling(found, chosen))
+
+
+def at_bias(points: list[Weighed], bias: float) -> Weighed:
+    """The fastest point of a front (smallest peak first) with peak <= min + bias x (max - min)."""
+    least, most = points[0].peak, points[-1].peak
     limit = least + bias * (most - least)
-    chosen = [w for w in front if w.peak <= limit][-1]
-    how = f"bias {bias:g}: the fastest of {len(front)} points on the speed-memory front within its share"
-    return CountResult(gpus, slot, chosen, how, tuple(w for w in found if w is not chosen))
+    return [w for w in points if w.peak <= limit][-1]
 
 
-def pareto(candidates: list[Weighed]) -> list[Weighed]:
-    """Candidates that nothing beats in both peak and time, smallest peak first."""
-    front: list[Weighed] = []
-    for candidate in sorted(candidates, key=lambda w: w.size_order):
-        if not front or candidate.times.request < front[-1].times.request:
-            front.append(candidate)
-    return front
+def _telling(found: list[Weighed], chosen: Weighed) -> tuple[Weighed, ...]:
+    """The losers that explain most: the fastest that do not fit, then the fastest and smallest that do."""
+    return (
+        *_best((w for w in found if not w.fits), lambda w: w.speed_order),
+        *_best((w for w in found if w.fits and w is not chosen), lambda w: w.speed_order),
+        *_best((w for w in found if w.fits and w is not chosen), lambda w: w.size_order),
+    )
 
 
-def _alike(options: tuple[LayoutOption, ...], like: Layout | None) -> tuple[LayoutOption, ...]:
-    if like is None:
-        return options
-    return tuple(o for o in options if o.layout.model_copy(update={"fsdp": like.fsdp}) == like)
+def _nearest(found: list[Weighed]) -> tuple[Weighed, ...]:
+    """The losers that lack least."""
+    return _best(found, lambda w: (w.gpu_shortfall, w.host_shortfall, *w.speed_order))
+
+
+def _best(candidates: Iterable[Weighed], key: Callable[[Weighed], tuple[object, ...]]) -> tuple[Weighed, ...]:
+    """The best of each layout and placement, at most eight."""
+    kinds: dict[object, Weighed] = {}
+    for candidate in candidates:
+        best = kinds.get(candidate.kind)
+        if best is None or key(candidate) < key(best):
+            kinds[candidate.kind] = candidate
+    return tuple(sorted(kinds.values(), key=key)[:MOST_LOST])
 
 
 def _layouts(problem: Problem, gpus: int) -> tuple[LayoutOption, ...]:

@@ -6,12 +6,15 @@ Both are plain frozen dataclasses: a search builds hundreds of them, documents a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
+from diffusion_runtime.planning.calibrations import UNKNOWN_VERSIONS, Calibration, Versions, execution_key
 from diffusion_runtime.planning.devices import Device
 from diffusion_runtime.planning.documents import DtypeName, Layout, ResidencyMode, Shape
-from diffusion_runtime.planning.facts import ModelFacts
+from diffusion_runtime.planning.facts import LayoutAxis, ModelFacts
 from diffusion_runtime.planning.intent import Intent
 
 TRANSFORMER_KINDS = frozenset({"transformer"})
@@ -30,6 +33,29 @@ class Problem:
     intent: Intent
     dtype: dict[str, DtypeName]
     device: Device
+    calibrations: tuple[Calibration, ...] = ()
+    """Measurements of this model on this product in these dtypes."""
+    versions: Versions = UNKNOWN_VERSIONS
+    """What will run, where that is known."""
+    memo: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
+    """Terms already worked out for this problem, by what they depend on."""
+
+    @cached_property
+    def measured(self) -> dict[Hashable, Calibration]:
+        """Calibrations by the candidate that they measured; the last one given wins."""
+        return {execution_key(c.execution): c for c in self.calibrations}
+
+    @cached_property
+    def unmeasured(self) -> Problem:
+        """The same question by the formulas alone."""
+        return self if not self.calibrations else replace(self, calibrations=(), memo={})
+
+    @cached_property
+    def proven_axes(self) -> tuple[LayoutAxis, ...]:
+        """Axes that a mode may use by itself: the family says so, or they were measured on this product."""
+        measured = {axis for c in self.calibrations for axis in c.axes}
+        facts = self.facts
+        return tuple(a for a in facts.correct_axes if a in facts.proven_axes or a in measured)
 
     @cached_property
     def largest_shape(self) -> Shape:
@@ -64,6 +90,8 @@ class Choice:
     residency: tuple[tuple[str, ResidencyMode], ...]
     tile_size: int | None
     compiled: bool
+    resident_blocks: int = 0
+    """Blocks of each streamed transformer that stay on the GPU, evenly spread."""
 
     @cached_property
     def modes(self) -> dict[str, ResidencyMode]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from diffusion_runtime.planning.calibrations import UNKNOWN_VERSIONS, Calibration, Versions
 from diffusion_runtime.planning.counts import CountDecision, decide_count, most_gpus, replicas_that_fit
 from diffusion_runtime.planning.devices import GpuNode
 from diffusion_runtime.planning.documents import Execution, NoPlan, Plan, Workload, plan_hash
@@ -20,18 +21,27 @@ from diffusion_runtime.planning.intent import Intent
 from diffusion_runtime.planning.modes import CountResult
 from diffusion_runtime.planning.problem import Problem
 from diffusion_runtime.planning.reasons import plan_overrides, plan_reasons, plan_warnings, rejected_documents
-from diffusion_runtime.planning.validate import NoUsableDtype, settle
+from diffusion_runtime.planning.settled import settled
+from diffusion_runtime.planning.validate import NoUsableDtype
 from diffusion_runtime.planning.wire import execution
 
 __all__ = ["make_plan", "replicas_that_fit"]
 
 
 def make_plan(
-    facts: ModelFacts, workload: Workload, intent: Intent, nodes: Sequence[GpuNode], replicas: int = 1
+    facts: ModelFacts,
+    workload: Workload,
+    intent: Intent,
+    nodes: Sequence[GpuNode],
+    replicas: int = 1,
+    *,
+    calibrations: Sequence[Calibration] = (),
+    versions: Versions = UNKNOWN_VERSIONS,
 ) -> Plan | NoPlan:
     """Plan one replica for nodes of one GPU product, whose listed GPUs are free.
 
-    `replicas` is how many must fit at once. Raises BadRequest for what can never work, whatever is free.
+    `replicas` is how many must fit at once; `versions` is what will run, for comparison with what was
+    measured. Raises BadRequest for what can never work, whatever is free.
     """
     if replicas < 0:
         raise BadRequest("replicas", f"replicas is {replicas}; it cannot be negative.")
@@ -39,7 +49,7 @@ def make_plan(
     if device is None:
         return NoPlan(reason="InsufficientGPUs", message="No free GPU to plan for.")
     try:
-        problem = settle(facts, workload, intent, device)
+        problem = settled(facts, workload, intent, device, calibrations, versions)
     except NoUsableDtype as refusal:
         return NoPlan(reason="LayoutUnsupported", message=str(refusal))
     refusal_for_count = _too_few_gpus(problem, nodes)
@@ -84,12 +94,12 @@ def _no_plan(problem: Problem, decision: CountDecision) -> NoPlan:
         why = "the settings leave no layout that this GPU count can use"
         return NoPlan(reason="LayoutUnsupported", message=f"No plan for {name}: {why}.", rejected=rejected)
     nearest = min(lost, key=lambda w: (w.gpu_shortfall, w.host_shortfall, *w.speed_order))
-    gpus = f"{nearest.choice.gpus} GPU{'s' if nearest.choice.gpus > 1 else ''}"
+    gpus = f"{nearest.gpus} GPU{'s' if nearest.gpus > 1 else ''}"
     if nearest.gpu_shortfall:
         message = (
             f"{name} does not fit: the smallest candidate ({gpus}) peaks at "
             f"{format_bytes(nearest.peak)} per GPU in the "
-            f"{nearest.memory.worst_phase} phase, {format_bytes(nearest.gpu_shortfall)} more than the "
+            f"{nearest.worst_phase} phase, {format_bytes(nearest.gpu_shortfall)} more than the "
             f"{format_bytes(nearest.slot.usable_bytes)} that may be used."
         )
         shortfall = nearest.gpu_shortfall
@@ -98,7 +108,7 @@ def _no_plan(problem: Problem, decision: CountDecision) -> NoPlan:
         )
     message = (
         f"{name} fits {gpus} only with weights kept on the host, which needs "
-        f"{format_bytes(nearest.memory.host)} of "
+        f"{format_bytes(nearest.host)} of "
         f"host memory: {format_bytes(nearest.host_shortfall)} missing."
     )
     shortfall = nearest.host_shortfall
@@ -131,7 +141,7 @@ def _plan(
         gpu_product=problem.device.product,
         memory=chosen.memory.forecast(chosen.slot.free_bytes),
         time=chosen.times.forecast(),
-        source="formula",
+        source="formula" if chosen.calibration is None else "calibrated",
         reasons=plan_reasons(problem, decision, winner, chosen),
         warnings=plan_warnings(problem, chosen),
         rejected=rejected_documents(decision, chosen),

@@ -6,10 +6,14 @@ Nothing here depends on free memory; the only thing asked of the device is which
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 
-from diffusion_runtime.planning.devices import Device
+from diffusion_runtime.planning.calibrations import UNKNOWN_VERSIONS, Calibration, Versions
+from diffusion_runtime.planning.devices import Device, device_from_product
 from diffusion_runtime.planning.documents import DtypeName, Shape, Workload
-from diffusion_runtime.planning.errors import BadRequest
+from diffusion_runtime.planning.errors import BadRequest, UnknownHardware
 from diffusion_runtime.planning.facts import LayoutAxis, ModelFacts
 from diffusion_runtime.planning.intent import MAX_GPUS, Intent
 from diffusion_runtime.planning.layouts import explicit_axes, fillable_counts
@@ -22,7 +26,14 @@ class NoUsableDtype(Exception):
     """The GPU lacks bfloat16 and the family is not correct in float16."""
 
 
-def settle(facts: ModelFacts, workload: Workload, intent: Intent, device: Device) -> Problem:
+def settle(
+    facts: ModelFacts,
+    workload: Workload,
+    intent: Intent,
+    device: Device,
+    calibrations: Sequence[Calibration] = (),
+    versions: Versions = UNKNOWN_VERSIONS,
+) -> Problem:
     """The problem with every default filled in. Raises BadRequest, or NoUsableDtype for this device."""
     shapes = workload.shapes or (facts.default_shape,)
     for index, shape in enumerate(shapes):
@@ -33,7 +44,9 @@ def settle(facts: ModelFacts, workload: Workload, intent: Intent, device: Device
     _check_counts(intent)
     _check_fsdp(facts, intent)
     _check_tile(facts, intent)
-    problem = Problem(facts, shapes, guided, intent, settle_dtypes(facts, intent, device), device)
+    dtypes = settle_dtypes(facts, intent, device)
+    measured = tuple(c for c in calibrations if _concerns(c, facts, guided, device))
+    problem = Problem(facts, shapes, guided, intent, dtypes, device, measured, versions)
     _check_filled(problem)
     return problem
 
@@ -64,6 +77,25 @@ def check_shape(facts: ModelFacts, shape: Shape, field: str) -> None:
             f"{field}.frames is {shape.frames}, but {facts.model.family} draws {every}k+1 frames: "
             f"try {low} or {low + every}.",
         )
+
+
+def _concerns(calibration: Calibration, facts: ModelFacts, guided: bool, device: Device) -> bool:
+    """Same model (and revision, where both are known), same product, same guidance."""
+    model = facts.model
+    same_revision = None in (model.revision, calibration.revision) or model.revision == calibration.revision
+    same_model = calibration.model == model.name and same_revision
+    if not same_model or calibration.guidance != guided:
+        return False
+    return _device_name(calibration.gpu_product) == _device_name(device.product)
+
+
+@cache
+def _device_name(product: str) -> str:
+    """One name for a product, however it is written."""
+    try:
+        return device_from_product(product).name
+    except UnknownHardware:
+        return product
 
 
 def settle_dtypes(facts: ModelFacts, intent: Intent, device: Device) -> dict[str, DtypeName]:
@@ -158,6 +190,14 @@ def _check_counts(intent: Intent) -> None:
 
 
 def _check_fsdp(facts: ModelFacts, intent: Intent) -> None:
+    unit = intent.fsdp_blocks_per_unit
+    most = max(component.block_count for component in facts.components)
+    if unit is not None and unit > max(1, most):
+        raise BadRequest(
+            "fsdpBlocksPerUnit",
+            f"fsdpBlocksPerUnit is {unit}, but {facts.model.name} has {most} blocks: "
+            f"use 1 to {max(1, most)}.",
+        )
     if intent.fsdp is not True:
         return
     if "fsdp" not in facts.correct_axes:
@@ -216,7 +256,7 @@ def _check_filled(problem: Problem) -> None:
 
 def _unfilled(problem: Problem, count: int, axes: dict[str, int]) -> str:
     free = problem.intent.model_copy(update={"gpus_per_replica": None})
-    relaxed = Problem(problem.facts, problem.shapes, problem.guided, free, problem.dtype, problem.device)
+    relaxed = replace(problem, intent=free, memo={})
     works = fillable_counts(relaxed, range(1, _COUNTS_SHOWN + 1))
     given = ", ".join(f"{axis} {degree}" for axis, degree in axes.items())
     subject = f"No layout of {problem.facts.model.family} uses {count} GPUs"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from diffusion_runtime.planning.documents import (
     AttentionSettings,
     CompileSettings,
     Execution,
     Fallback,
     Residency,
+    ResidencyMode,
     VaeSettings,
     execution_hash,
 )
@@ -16,11 +19,18 @@ from diffusion_runtime.planning.problem import PREFETCH_BLOCKS, Choice, Problem
 
 
 def residency_document(choice: Choice) -> dict[str, Residency]:
-    """Residency by component, with the prefetch depth of streamed ones."""
+    """Residency by component, with prefetch depth and resident blocks of streamed ones."""
     return {
-        name: Residency(mode=mode, prefetch_blocks=PREFETCH_BLOCKS if mode == "layerwise" else 0)
+        name: _residency(mode, choice.resident_blocks if mode == "layerwise" else 0)
         for name, mode in choice.residency
     }
+
+
+@lru_cache(maxsize=256)
+def _residency(mode: ResidencyMode, resident_blocks: int) -> Residency:
+    """One document for all components that are held alike; documents are frozen."""
+    prefetch = PREFETCH_BLOCKS if mode == "layerwise" else 0
+    return Residency(mode=mode, prefetch_blocks=prefetch, resident_blocks=resident_blocks)
 
 
 def execution(problem: Problem, choice: Choice) -> Execution:
@@ -39,9 +49,13 @@ def execution(problem: Problem, choice: Choice) -> Execution:
 
 def fallback(problem: Problem, weighed: Weighed) -> Fallback:
     """A complete alternative to a plan."""
-    document = execution(problem, weighed.choice)
-    return Fallback(
-        **{name: getattr(document, name) for name in Execution.model_fields},
-        peak_per_gpu_bytes=weighed.peak,
-        hash=execution_hash(document),
-    )
+    key = ("fallback", weighed.kind, weighed.tile_size, weighed.resident_blocks)
+    known: Fallback | None = problem.memo.get(key)
+    if known is None:
+        document = execution(problem, weighed.choice)
+        known = problem.memo[key] = Fallback(
+            **{name: getattr(document, name) for name in Execution.model_fields},
+            peak_per_gpu_bytes=weighed.peak,
+            hash=execution_hash(document),
+        )
+    return known

@@ -85,8 +85,11 @@ class RankHandle:
 
     def kill(self) -> None:
         """SIGKILL, which also ends a stopped process."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        # Not `Process.kill`: it polls first and may so take the exit status from under asyncio's watcher,
+        # which then reports an unknown child and a made-up exit code.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process_id, signal.SIGKILL)
 
     async def reaped(self) -> None:
         """Wait for the killed process to be gone and close its pipes; nobody may listen any more."""

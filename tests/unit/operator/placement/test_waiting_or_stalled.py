@@ -43,14 +43,14 @@ H200 = "NVIDIA-H200"
             [NodeBuilder("n").gpus(8)],
             "NoGPUNodes",
             "spec.hardware.productIn",
-            "n has NVIDIA-H200",
+            "n has NVIDIA-H200, not l40s",
         ),
         (
             Dd().set("hardware.minMemory", "200Gi"),
             [NodeBuilder("n").gpus(8)],
             "NoGPUNodes",
             "spec.hardware.minMemory",
-            "GPUs of 139.8GiB",
+            "GPUs of 139.8GiB, less than 200Gi",
         ),
         (
             Dd().set("hardware.nodeSelector", {"zone": "a"}),
@@ -95,6 +95,13 @@ def test_stalled(dd: Dd, nodes: list[NodeBuilder], reason: str, field: str | Non
     assert found.stalled
     assert (found.reason, found.field) == (reason, field)
     assert says in found.message
+
+
+def test_the_right_gpus_behind_a_taint_speak_before_other_gpus() -> None:
+    nodes = [NodeBuilder("a").gpus(8, "NVIDIA-L40S"), NodeBuilder("b").gpus(8, H200).taint("x")]
+    found = refusal(Dd().set("hardware.productIn", ["h200"]), nodes)
+    assert "b (NVIDIA-H200) has the taint x:NoSchedule" in found.message
+    assert found.field == "spec.hardware.tolerations"
 
 
 def test_taken_gpus_are_waited_for_with_exact_numbers() -> None:
