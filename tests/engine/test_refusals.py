@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from diffusion_runtime.cli import main
+from diffusion_runtime.loading.executable import EXECUTED
 from diffusion_runtime.planning.documents import (
     AttentionSettings,
     CompileSettings,
@@ -17,6 +18,7 @@ from diffusion_runtime.planning.documents import (
     ModelRef,
     Plan,
     Residency,
+    ResidencyMode,
 )
 from engine.plans import COMPONENTS, DEMO, cpu_execution, plan_for
 
@@ -42,21 +44,28 @@ def serve(folder: Path, plan: Plan | dict[str, Any]) -> tuple[int, dict[str, Any
     return code, json.loads(last_words.read_text())
 
 
-def layerwise(component: str) -> dict[str, Residency]:
+def mode(component: str, its: ResidencyMode, **counts: int) -> dict[str, Residency]:
     modes = {name: Residency(mode="resident") for name in COMPONENTS}
-    return modes | {component: Residency(mode="layerwise")}
+    return modes | {component: Residency(mode=its, **counts)}
 
 
 @pytest.mark.parametrize(
     ("changes", "setting"),
     [
-        ({"layout": Layout(ulysses=2), "gpus_per_replica": 2}, "layout.ulysses=2"),
         ({"layout": Layout(ring=2), "gpus_per_replica": 2}, "layout.ring=2"),
         ({"layout": Layout(tensor=2), "gpus_per_replica": 2}, "layout.tensor=2"),
-        ({"layout": Layout(cfg=2, fsdp=True), "gpus_per_replica": 2}, "layout.fsdp=true"),
+        ({"layout": Layout(fsdp=True)}, "layout.fsdp=true on one rank"),
         ({"layout": Layout(cfg=4), "gpus_per_replica": 4}, "layout.cfg=4"),
         ({"gpus_per_replica": 2}, "gpusPerReplica=2"),
-        ({"residency": layerwise("transformer")}, "residency.transformer.mode=layerwise"),
+        ({"residency": mode("vae", "layerwise")}, "residency.vae.mode=layerwise"),
+        (
+            {
+                "layout": Layout(cfg=2, fsdp=True),
+                "gpus_per_replica": 2,
+                "residency": mode("transformer", "component"),
+            },
+            "residency.transformer.mode=component with layout.fsdp=true",
+        ),
         ({"compile": CompileSettings(enabled=True)}, "compile.enabled=true"),
         ({"attention": AttentionSettings(backend="_flash_3")}, "attention.backend=_flash_3"),
     ],
@@ -67,7 +76,7 @@ def test_what_cannot_be_executed_is_named_with_what_can(
     code, words = serve(tmp_path, plan_for(cpu_execution(**changes)))
     assert (code, words["reason"]) == (2, "LayoutUnsupported")
     assert setting in words["message"]
-    assert "this engine executes one rank or cfg 2" in words["message"]
+    assert f"this engine executes {EXECUTED}" in words["message"]
 
 
 def test_cuda_plan_without_gpu_never_runs_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +143,23 @@ def test_plan_that_forgets_a_component(tmp_path: Path) -> None:
     code, words = serve(tmp_path, plan_for(cpu_execution(residency=residency)))
     assert (code, words["reason"]) == (2, "PlanMismatch")
     assert "residency names ['transformer']" in words["message"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"residency": mode("transformer", "layerwise", resident_blocks=7)},
+            "residency.transformer.residentBlocks=7",
+        ),
+        ({"layout": Layout(ulysses=3), "gpus_per_replica": 3}, "layout.ulysses=3 does not divide the 4"),
+    ],
+)
+def test_plan_that_this_model_cannot_follow(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    """The demo's transformer has six blocks and four attention heads."""
+    code, last = serve(tmp_path, plan_for(cpu_execution(**changes)))
+    assert (code, last["reason"]) == (2, "PlanMismatch")
+    assert words in last["message"]
 
 
 def damaged(folder: Path, damage: str) -> Path:

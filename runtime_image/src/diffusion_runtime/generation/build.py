@@ -12,10 +12,14 @@ from typing import Any
 
 import torch
 
+from diffusion_runtime.loading.compiled import CompiledBlocks
 from diffusion_runtime.loading.folder import open_folder
 from diffusion_runtime.loading.pipeline import load_pipeline
 from diffusion_runtime.loading.refusal import EngineRefusal
 from diffusion_runtime.parallel.cfg import CfgBranches, apply_cfg_parallel
+from diffusion_runtime.parallel.fsdp import shard
+from diffusion_runtime.parallel.ranks import layout_mesh
+from diffusion_runtime.parallel.ulysses import apply_ulysses
 from diffusion_runtime.planning.documents import Execution
 from diffusion_runtime.residency.placement import InUse, place
 
@@ -24,13 +28,18 @@ TILE_STRIDE = 0.75  # diffusers' own overlap: a quarter of a tile
 
 @dataclass(frozen=True)
 class BuiltPipeline:
-    """What `picture.draw` needs. `in_use[component]()` is entered while the component computes."""
+    """What `picture.draw` needs. `in_use[component]()` is entered while the component computes.
+
+    `guidance_scale` is the one that the model's authors draw with.
+    """
 
     pipeline: Any
     device: torch.device
     in_use: dict[str, InUse]
     branches: CfgBranches | None
     rank: int
+    compiled: CompiledBlocks | None = None
+    guidance_scale: float = 1.0
 
 
 def rank_device(execution: Execution, rank: int) -> torch.device:
@@ -46,18 +55,36 @@ def rank_device(execution: Execution, rank: int) -> torch.device:
 
 
 def build(model_path: str, execution: Execution, rank: int, device: torch.device) -> BuiltPipeline:
-    """Load and place every component, then split guidance when the plan says so (the ranks have joined)."""
+    """Load, place and split every component as the plan says (the ranks have joined)."""
     folder = open_folder(Path(model_path))
+    mesh = layout_mesh(execution.layout, device)
     in_use: dict[str, InUse] = {}
+    compiled: list[CompiledBlocks] = []
 
     def place_component(name: str, module: torch.nn.Module) -> None:
-        in_use[name] = place(module, execution.residency[name], device)
+        blocks = [block for path, _ in folder.blocks.get(name, ()) for block in _children(module, path)]
+        if blocks and execution.compile.enabled:
+            compiled.append(CompiledBlocks(blocks, folder.family.varying))
+        if blocks and mesh is not None and execution.layout.ulysses > 1:
+            apply_ulysses(module, mesh, device)
+        if blocks and execution.layout.fsdp:
+            in_use[name] = shard(module, blocks, execution.layout.fsdp_blocks_per_unit, device)
+        else:
+            in_use[name] = place(module, execution.residency[name], device, blocks)
 
     pipeline = load_pipeline(folder, execution.dtype, place_component)
     _pin_device(pipeline, device)
     _set_vae(pipeline, execution)
-    branches = apply_cfg_parallel(pipeline.transformer, rank) if execution.layout.cfg == 2 else None
-    return BuiltPipeline(pipeline, device, in_use, branches, rank)
+    branches = None
+    if mesh is not None and execution.layout.cfg == 2:
+        branches = apply_cfg_parallel(pipeline.transformer, mesh["cfg"])
+    return BuiltPipeline(
+        pipeline, device, in_use, branches, rank, next(iter(compiled), None), folder.family.guidance_scale
+    )
+
+
+def _children(module: torch.nn.Module, path: str) -> list[torch.nn.Module]:
+    return list(module.get_submodule(path).children())
 
 
 def _pin_device(pipeline: Any, device: torch.device) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from diffusion_runtime.planning.documents import Document, Execution, PhaseMeasurement
+from diffusion_runtime.planning.documents import Document, Execution, PhaseMeasurement, Shape
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 MAX_SEED = 2**63 - 1
@@ -35,7 +35,10 @@ class PictureRequest(Document):
 
 
 class StartRank(Document):
-    """First frame to a rank: everything it must load and how. Paths are absolute."""
+    """First frame to a rank: everything it must load and how. Paths are absolute.
+
+    `shapes` are the plan's declared ones, needed to warm up compiled blocks; `guidance` is the plan's.
+    """
 
     kind: Literal["start"] = "start"
     rank: int
@@ -43,10 +46,15 @@ class StartRank(Document):
     model_path: str
     rendezvous: str
     collective_timeout_s: float
+    shapes: tuple[Shape, ...] = ()
+    guidance: bool = True
 
 
 class Ready(Document):
-    """A rank has loaded and warmed nothing yet; `load` is what loading took."""
+    """A rank has loaded and, where blocks are compiled, drawn every declared shape once.
+
+    `load` is what loading took.
+    """
 
     kind: Literal["ready"] = "ready"
     load: PhaseMeasurement

@@ -52,7 +52,12 @@ def draw(built: BuiltPipeline, request: PictureRequest, on_phase: Callable[[str,
         with measured.phase("text"), built.in_use["text_encoder"]():
             prompt, negative = _encode(built, request)
         on_phase("denoise", 0)
-        with measured.phase("denoise"), built.in_use["transformer"](), _guidance(built, negative is not None):
+        with (
+            measured.phase("denoise"),
+            built.in_use["transformer"](),
+            _compiled(built, request),
+            _guidance(built, negative is not None),
+        ):
             latents = qwen_image.denoise(
                 built.pipeline,
                 prompt,
@@ -92,6 +97,13 @@ def _encode(
 def _guidance(built: BuiltPipeline, guided: bool) -> AbstractContextManager[None]:
     """Without guidance there is one branch only: every rank computes it and rank 0's picture counts."""
     return built.branches.guided() if built.branches is not None and guided else nullcontext()
+
+
+def _compiled(built: BuiltPipeline, request: PictureRequest) -> AbstractContextManager[None]:
+    """Sizes that were not warmed are drawn uncompiled."""
+    if built.compiled is None:
+        return nullcontext()
+    return built.compiled.in_use((request.width, request.height))
 
 
 def _decode(

@@ -91,6 +91,7 @@ class RankProcess:
 
         from .build import build, rank_device
         from .measure import Measurements
+        from .warm import warm
 
         _quiet_libraries()
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -102,6 +103,7 @@ class RankProcess:
         measured = Measurements(device)
         with measured.phase("load"):
             built = build(start.model_path, start.execution, start.rank, device)
+        warm(built, start.shapes, start.guidance, lambda _, step: self._enter("warm", step))
         versions = {name: version(name) for name in VERSIONED}
         self._channel.tell(Ready(load=measured.phases["load"], versions=versions))
         return built

@@ -23,12 +23,17 @@ class AllowedPart:
 
 @dataclass(frozen=True)
 class AllowedFamily:
-    """A pipeline class, exactly the parts it is built from, and the guidance scale its authors draw with."""
+    """A pipeline class, exactly the parts it is built from, and the guidance scale its authors draw with.
+
+    `varying`: of each block call, keyword and dimension of what follows the prompt's length; `name.1` is
+    item 1 of `name`.
+    """
 
     family: str
     pipeline_class: str
     guidance_scale: float
     parts: dict[str, AllowedPart]
+    varying: tuple[tuple[str, int], ...]
 
 
 FAMILIES: dict[str, AllowedFamily] = {
@@ -43,5 +48,6 @@ FAMILIES: dict[str, AllowedFamily] = {
             "tokenizer": AllowedPart("transformers", "Qwen2Tokenizer", weights=False),
             "scheduler": AllowedPart("diffusers", "FlowMatchEulerDiscreteScheduler", weights=False),
         },
+        varying=(("encoder_hidden_states", 1), ("image_rotary_emb.1", 0)),
     ),
 }

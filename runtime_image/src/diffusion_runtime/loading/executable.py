@@ -16,8 +16,8 @@ from diffusion_runtime.planning.documents import PLAN_SCHEMA, Execution, Plan
 from .refusal import EngineRefusal
 
 EXECUTED = (
-    "one rank or cfg 2, residency resident and component, eager blocks, native attention, "
-    "tiled or whole VAE decoding"
+    "one rank, cfg 2, ulysses, and fsdp over all ranks of these; residency resident and component, "
+    "layerwise for transformers; eager blocks, native attention, tiled or whole VAE decoding"
 )
 
 
@@ -57,22 +57,32 @@ def is_executable(execution: Execution) -> bool:
 
 
 def _first_unsupported(execution: Execution) -> str | None:
-    layout = execution.layout
-    axes = {"ulysses": layout.ulysses, "ring": layout.ring, "tensor": layout.tensor}
-    for axis, ranks in axes.items():
-        if ranks != 1:
-            return f"layout.{axis}={ranks}"
-    if layout.fsdp:
-        return "layout.fsdp=true"
-    if layout.cfg not in (1, 2):
-        return f"layout.cfg={layout.cfg}"
-    if layout.ranks != execution.gpus_per_replica:
-        return f"gpusPerReplica={execution.gpus_per_replica} with a layout of {layout.ranks} ranks"
-    for component, residency in sorted(execution.residency.items()):
-        if residency.mode not in ("resident", "component"):
-            return f"residency.{component}.mode={residency.mode}"
     if execution.compile.enabled:
         return "compile.enabled=true"
     if execution.attention.backend != "native":
         return f"attention.backend={execution.attention.backend}"
+    return _unsupported_layout(execution) or _unsupported_residency(execution)
+
+
+def _unsupported_layout(execution: Execution) -> str | None:
+    layout = execution.layout
+    for axis, ranks in {"ring": layout.ring, "tensor": layout.tensor}.items():
+        if ranks != 1:
+            return f"layout.{axis}={ranks}"
+    if layout.cfg not in (1, 2):
+        return f"layout.cfg={layout.cfg}"
+    if layout.ranks != execution.gpus_per_replica:
+        return f"gpusPerReplica={execution.gpus_per_replica} with a layout of {layout.ranks} ranks"
+    if layout.fsdp and layout.ranks == 1:
+        return "layout.fsdp=true on one rank"
+    return None
+
+
+def _unsupported_residency(execution: Execution) -> str | None:
+    for component, residency in sorted(execution.residency.items()):
+        transformer = component.startswith("transformer")
+        if residency.mode == "layerwise" and not transformer:
+            return f"residency.{component}.mode=layerwise"
+        if execution.layout.fsdp and transformer and residency.mode != "resident":
+            return f"residency.{component}.mode={residency.mode} with layout.fsdp=true"
     return None

@@ -26,12 +26,18 @@ BROKEN_FOLDER = "InvalidSpec"
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A folder that passed every check. Width and height must be multiples of `pixel_multiple`."""
+    """A folder that passed every check. Width and height must be multiples of `pixel_multiple`.
+
+    `blocks`: per component with repeated blocks, where they are and how many, in order of use.
+    `heads`: attention heads of the transformer.
+    """
 
     path: Path
     family: AllowedFamily
     pixel_multiple: int
     components: frozenset[str]
+    blocks: dict[str, tuple[tuple[str, int], ...]]
+    heads: int
 
 
 def built_in_folder(name: str) -> Path:
@@ -71,11 +77,34 @@ def open_folder(path: Path) -> ModelFolder:
     family = _family_of(path, index)
     _check_parts(path, index, family)
     names = frozenset(component.name for component in facts.components)
-    return ModelFolder(path, family, facts.sizes.multiple, names)
+    blocks = {
+        component.name: tuple((group.path, group.count) for group in component.blocks)
+        for component in facts.components
+        if component.blocks
+    }
+    return ModelFolder(path, family, facts.sizes.multiple, names, blocks, facts.denoise.heads)
 
 
 def check_plan_is_for(folder: ModelFolder, family: str, execution: Execution) -> None:
     """EngineRefusal (PlanMismatch) when the plan was made for another model than the one in the folder."""
+    _check_components(folder, family, execution)
+    if folder.heads % execution.layout.ulysses:
+        raise EngineRefusal(
+            "PlanMismatch",
+            f"layout.ulysses={execution.layout.ulysses} does not divide the {folder.heads} attention heads "
+            f"of {folder.path}.",
+        )
+    for name, residency in execution.residency.items():
+        count = sum(blocks for _, blocks in folder.blocks.get(name, ()))
+        if residency.mode == "layerwise" and (count == 0 or residency.resident_blocks > count):
+            raise EngineRefusal(
+                "PlanMismatch",
+                f"residency.{name}.residentBlocks={residency.resident_blocks} of layerwise residency, but "
+                f"{name} in {folder.path} has {count} repeated blocks.",
+            )
+
+
+def _check_components(folder: ModelFolder, family: str, execution: Execution) -> None:
     if family != folder.family.family:
         raise EngineRefusal(
             "PlanMismatch",

@@ -11,26 +11,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
 
 CONDITIONAL, UNCONDITIONAL = 0, 1
 
 
 class CfgBranches:
-    """Wraps one transformer's `forward`.
+    """Wraps the call of one transformer. `rank` is 0 or 1 in `group` (None: the default group).
 
     Outside `guided()` every rank computes every call, without communication.
+    The call is wrapped and not `forward`: the hooks of a sharded transformer gather weights, and must run
+    only for the branch that this rank computes, else ranks gather different weights at the same time.
     """
 
-    def __init__(self, transformer: torch.nn.Module, rank: int) -> None:
-        self._forward = transformer.forward
+    def __init__(
+        self, transformer: torch.nn.Module, rank: int, group: dist.ProcessGroup | None = None
+    ) -> None:
+        base = type(transformer)
+        self._forward = partial(base.__call__, transformer)
         self._rank = rank
+        self._group = group
         self._guided = False
         self._conditional: torch.Tensor | None = None
-        transformer.forward = self._split_forward
+        calls = {"__call__": lambda _, *args, **kwargs: self._split_forward(*args, **kwargs)}
+        transformer.__class__ = type(base.__name__, (base,), calls)
 
     @contextmanager
     def guided(self) -> Iterator[None]:
@@ -83,13 +92,13 @@ class CfgBranches:
         pair = (conditional, unconditional)
         mine = pair[self._rank].view(torch.uint8)
         gathered = [torch.empty_like(mine) for _ in pair]
-        dist.all_gather(gathered, mine)
+        dist.all_gather(gathered, mine, group=self._group)
         other = 1 - self._rank
         pair[other].copy_(gathered[other].view(pair[other].dtype))
 
 
-def apply_cfg_parallel(transformer: torch.nn.Module, rank: int) -> CfgBranches:
-    """Split guidance over the two ranks of the default process group (already joined)."""
-    if dist.get_world_size() != 2:
-        raise ValueError(f"CFG parallel needs 2 ranks, the group has {dist.get_world_size()}")
-    return CfgBranches(transformer, rank)
+def apply_cfg_parallel(transformer: torch.nn.Module, mesh: DeviceMesh) -> CfgBranches:
+    """Split guidance over the two ranks of a one-dimensional mesh."""
+    if mesh.size() != 2:
+        raise ValueError(f"CFG parallel needs 2 ranks, the mesh has {mesh.size()}")
+    return CfgBranches(transformer, mesh.get_local_rank(), mesh.get_group())

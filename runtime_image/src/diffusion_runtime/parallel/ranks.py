@@ -12,6 +12,11 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from diffusion_runtime.planning.documents import Layout
+
+AXES = ("cfg", "ring", "ulysses")
 
 
 def join(rendezvous: Path, rank: int, world_size: int, device: torch.device, timeout_s: float) -> None:
@@ -21,7 +26,8 @@ def join(rendezvous: Path, rank: int, world_size: int, device: torch.device, tim
     """
     if world_size == 1:
         return
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    # "cpu:gloo", because diffusers looks for "cpu" in it before it exchanges the lengths of parts.
+    backend = "nccl" if device.type == "cuda" else "cpu:gloo"
     dist.init_process_group(
         backend,
         init_method=f"file://{rendezvous}",
@@ -30,3 +36,13 @@ def join(rendezvous: Path, rank: int, world_size: int, device: torch.device, tim
         timeout=timedelta(seconds=timeout_s),
         device_id=device if device.type == "cuda" else None,
     )
+
+
+def layout_mesh(layout: Layout, device: torch.device) -> DeviceMesh | None:
+    """All ranks by axis, neighbouring ranks share a sequence; None for one rank.
+
+    Indexed by name: `mesh["cfg"]` are the ranks that share this rank's part of the sequence.
+    """
+    if layout.ranks == 1:
+        return None
+    return init_device_mesh(device.type, tuple(getattr(layout, axis) for axis in AXES), mesh_dim_names=AXES)

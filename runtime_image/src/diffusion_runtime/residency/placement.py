@@ -3,29 +3,42 @@
 `resident`: there for good. `component`: the host keeps the weights; they are copied whole to the device for
 one phase and the copy is dropped afterwards, with no copy back (weights do not change). On a CPU that is a
 real copy too.
-Layerwise streaming is not here.
+`layerwise`: blocks streamed through the device, see `layerwise`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
 from diffusion_runtime.planning.documents import Residency
 
+from .layerwise import stream_blocks
+
 InUse = Callable[[], AbstractContextManager[None]]
 
 
-def place(module: torch.nn.Module, residency: Residency, device: torch.device) -> InUse:
-    """Put a component (loaded on the CPU) where its residency says; returns what to enter for its use."""
+def place(
+    module: torch.nn.Module,
+    residency: Residency,
+    device: torch.device,
+    blocks: Sequence[torch.nn.Module] = (),
+) -> InUse:
+    """Put a component (loaded on the CPU) where its residency says; returns what to enter for its use.
+
+    `blocks` are its repeated blocks in order of use, needed by `layerwise`.
+    """
     if residency.mode == "resident":
         module.to(device)
         return nullcontext
     if residency.mode == "component":
         return lambda: _on_device(module, device)
-    raise ValueError(f"residency {residency.mode} is not executed here")
+    if not blocks:
+        raise ValueError("layerwise residency needs repeated blocks, this component has none")
+    streamed = stream_blocks(module, blocks, residency.prefetch_blocks, residency.resident_blocks, device)
+    return streamed.in_use
 
 
 @contextmanager

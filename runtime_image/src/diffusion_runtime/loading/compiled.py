@@ -1,0 +1,72 @@
+"""Repeated blocks compiled, one graph for all of them, for declared sizes only.
+
+What is compiled is a block's inner `forward`: hooks (layerwise moves, FSDP gathers) run outside of the graph,
+and must be there before the first compiled call. Sizes are exact; only what varies with a prompt's length is
+dynamic. A picture of another size runs the same blocks uncompiled. Nothing is compiled before the warm-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+
+GRAPHS_AT_MOST = 64
+"""Eight declared shapes and what a family adds; beyond torch's own limit it would silently run uncompiled."""
+
+
+class CompiledBlocks:
+    """Switches all blocks between eager and compiled. `warmed` are sizes (width, height) that have graphs.
+
+    `varying`: of each block call, keyword and dimension of what follows the prompt's length; `name.1` is
+    item 1 of `name`.
+    """
+
+    def __init__(self, blocks: Sequence[torch.nn.Module], varying: Sequence[tuple[str, int]]) -> None:
+        self.warmed: set[tuple[int, int]] = set()
+        self._varying = varying
+        self._now: Literal["eager", "warming", "compiled"] = "eager"
+        torch._dynamo.config.recompile_limit = GRAPHS_AT_MOST
+        for block in blocks:
+            compiled = torch.compile(block.forward, dynamic=False)
+            block.forward = self._switch(block.forward, compiled)
+
+    @contextmanager
+    def warming(self, size: tuple[int, int]) -> Iterator[None]:
+        """Compile whatever runs inside; afterwards `size` counts as warmed."""
+        yield from self._while("warming")
+        self.warmed.add(size)
+
+    @contextmanager
+    def in_use(self, size: tuple[int, int]) -> Iterator[None]:
+        """Compiled inside when `size` was warmed, else eager; inside `warming` this changes nothing."""
+        if self._now == "warming":
+            yield
+        else:
+            yield from self._while("compiled" if size in self.warmed else "eager")
+
+    def _while(self, now: Literal["eager", "warming", "compiled"]) -> Iterator[None]:
+        before, self._now = self._now, now
+        try:
+            yield
+        finally:
+            self._now = before
+
+    def _switch(self, eager: Callable[..., Any], compiled: Callable[..., Any]) -> Callable[..., Any]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            if self._now == "eager":
+                return eager(*args, **kwargs)
+            if self._now == "warming":
+                self._mark(kwargs)
+            return compiled(*args, **kwargs)
+
+        return forward
+
+    def _mark(self, kwargs: dict[str, Any]) -> None:
+        """Make the varying dimensions symbols of the graph that is about to be traced."""
+        for path, dimension in self._varying:
+            name, _, item = path.partition(".")
+            tensor = kwargs[name][int(item)] if item else kwargs[name]
+            torch._dynamo.mark_dynamic(tensor, dimension)

@@ -1,0 +1,49 @@
+"""Sequence parallelism: each rank holds a part of the tokens, attention swaps tokens for heads (Ulysses).
+
+The splitting is the model's own context-parallel plan in diffusers, applied with our mesh, because diffusers
+counts accelerators to make one and finds none on a CPU. Prompts have any number of tokens: where the ranks
+divide them, parts are equal; else they differ by one token and ranks tell each other their lengths in every
+attention, which waits for the device. Masks are refused: diffusers trims unequal parts of a mask wrongly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from diffusers import ContextParallelConfig
+from diffusers.hooks.context_parallel import apply_context_parallel
+from diffusers.models._modeling_parallel import ParallelConfig
+from torch.distributed.device_mesh import DeviceMesh
+
+
+def apply_ulysses(transformer: Any, mesh: DeviceMesh, device: torch.device) -> None:
+    """Split the sequence over the ranks of `mesh` (axes `ring`, of one rank, and `ulysses`).
+
+    ValueError for a model without a plan.
+    """
+    plan = transformer._cp_plan
+    if plan is None:
+        raise ValueError(f"{type(transformer).__name__} has no context-parallel plan in diffusers")
+    sequence = ContextParallelConfig(ulysses_degree=mesh["ulysses"].size())
+    config = ParallelConfig(context_parallel_config=sequence)
+    config.setup(mesh["ulysses"].get_local_rank(), sequence.ulysses_degree, device, mesh=mesh)
+    for module in transformer.modules():
+        processor = getattr(module, "processor", None)
+        if processor is not None and hasattr(processor, "_parallel_config"):
+            processor._parallel_config = config
+    apply_context_parallel(transformer, sequence, plan)
+    transformer.register_forward_pre_hook(_choose_parts(sequence), with_kwargs=True)
+
+
+def _choose_parts(sequence: Any) -> Callable[[torch.nn.Module, Any, dict[str, Any]], None]:
+    """Before a forward: whether its image and text tokens divide evenly. Same answer on every rank."""
+
+    def hook(_: torch.nn.Module, __: Any, kwargs: dict[str, Any]) -> None:
+        if kwargs.get("encoder_hidden_states_mask") is not None:
+            raise RuntimeError("Ulysses cannot split a text mask; one prompt at a time needs none")
+        tokens = (kwargs["hidden_states"].shape[1], kwargs["encoder_hidden_states"].shape[1])
+        sequence.ulysses_anything = any(count % sequence.ulysses_degree for count in tokens)
+
+    return hook
