@@ -12,7 +12,7 @@ local = $(tools) && PYTHONPATH=tests "$$bin/python" -m localcluster
 venv = .venv/bin
 pytest = $(tools) && $(venv)/python -m pytest $(ARGS)
 
-.PHONY: help setup generate planner-table planner-speed check test test-unit test-engine test-wire test-cluster test-full \
+.PHONY: help setup generate planner-table planner-speed check test test-unit test-engine test-wire test-cluster test-gpu test-full \
         cluster cluster-down images demo demo-down clean
 
 help: ## Show this list
@@ -55,6 +55,9 @@ test-wire: setup ## The operator's client against a faulty API server
 test-cluster: setup ## The real thing: kind cluster, Helm install, apply, pictures, faults
 	@$(local) prepare
 	@$(pytest) tests/cluster
+
+test-gpu: setup ## Every layout on the GPUs of this machine, against one plain GPU
+	@$(pytest) -s tests/gpu
 
 test-full: setup ## A whole matrix: make test-full SUITE=… (tests/full/<suite>)
 	@if [[ -z "$(SUITE)" || ! -d "tests/full/$(SUITE)" ]]; then \
