@@ -36,6 +36,7 @@ check: setup ## Lint, types, import layers, generated files, chart
 	@MYPYPATH=tests $(venv)/mypy -p localcluster -p cluster
 	@$(venv)/lint-imports
 	@$(venv)/python -m diffusion_operator.api.generate --check
+	@PYTHONPATH=tests $(venv)/python -m builders.result_files
 	@$(local) lint-chart
 
 test: check ## What CI runs: check, then unit, engine, wire and cluster tests
