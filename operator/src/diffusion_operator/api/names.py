@@ -27,6 +27,7 @@ APP_NAME = "diffusion-engine"
 
 ANNOTATION_PLAN_HASH = LABEL_PLAN_HASH
 ANNOTATION_INTENT = f"{API_GROUP}/intent"
+ANNOTATION_WISH = f"{API_GROUP}/wish"
 
 RESERVED_LABEL_PREFIX = f"{API_GROUP}/"
 RESERVED_LABELS = (LABEL_NAME, LABEL_INSTANCE, LABEL_MANAGED_BY)
@@ -42,6 +43,12 @@ def group_slug(device_name: str) -> str:
     if len(slug) <= MAX_GROUP_LENGTH:
         return slug
     digest = hashlib.sha256(device_name.lower().encode()).hexdigest()[:4]
+    return f"{slug[: MAX_GROUP_LENGTH - 5].rstrip('-')}-{digest}"
+
+
+def distinct_slug(slug: str, product: str) -> str:
+    """Another name for a group whose short name belongs to another product: still at most 20 characters."""
+    digest = hashlib.sha256(product.encode()).hexdigest()[:4]
     return f"{slug[: MAX_GROUP_LENGTH - 5].rstrip('-')}-{digest}"
 
 

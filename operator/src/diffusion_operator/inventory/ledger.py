@@ -15,6 +15,7 @@ from typing import Any
 
 from diffusion_operator.inventory.matching import unfit
 from diffusion_operator.inventory.objects import ManagedDeployment, Node, Pod
+from diffusion_operator.inventory.quota import Quota, QuotaUse, quota_uses
 from diffusion_operator.inventory.selection import NodeSelection
 
 ANY = NodeSelection()
@@ -52,6 +53,9 @@ class Ledger:
 
     nodes: tuple[Node, ...]
     claims: Mapping[str, tuple[Claim, ...]] = field(default_factory=dict)
+    unplaced: tuple[Claim, ...] = ()
+    """Replicas of managed Deployments that no node holds now: they wait for nodes that do not exist yet."""
+    quotas: tuple[QuotaUse, ...] = ()
     memo: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
     """What was worked out from this view and holds for every owner; a batch of decisions shares it."""
 
@@ -120,17 +124,28 @@ class Ledger:
 
 
 def build_ledger(
-    nodes: Iterable[Node], pods: Iterable[Pod], deployments: Iterable[ManagedDeployment]
+    nodes: Iterable[Node],
+    pods: Iterable[Pod],
+    deployments: Iterable[ManagedDeployment],
+    quotas: Iterable[Quota] = (),
 ) -> Ledger:
     """Claims of all bound pods, then reservations of all Deployments in the order of their names."""
     ordered = tuple(sorted(nodes, key=lambda node: node.name))
+    every_pod = list(pods)
+    managed = sorted(deployments, key=lambda item: (item.owner, item.name))
     claims: dict[str, list[Claim]] = {node.name: [] for node in ordered}
-    alive = [pod for pod in pods if not pod.terminal and pod.node in claims]
+    alive = [pod for pod in every_pod if not pod.terminal and pod.node in claims]
     for pod in sorted(alive, key=lambda pod: (pod.namespace, pod.name)):
         claims[pod.node or ""].extend(_pod_claims(pod))
-    for deployment in sorted(deployments, key=lambda item: (item.owner, item.name)):
-        _reserve(ordered, claims, deployment, alive)
-    return Ledger(ordered, {name: tuple(found) for name, found in claims.items() if found})
+    unplaced: list[Claim] = []
+    for deployment in managed:
+        unplaced += _reserve(ordered, claims, deployment, alive)
+    return Ledger(
+        ordered,
+        {name: tuple(found) for name, found in claims.items() if found},
+        tuple(unplaced),
+        quota_uses(quotas, every_pod, managed),
+    )
 
 
 def pack(free: Mapping[str, int], gpus: int, count: int) -> list[str]:
@@ -164,8 +179,11 @@ def _pod_claims(pod: Pod) -> list[Claim]:
 
 def _reserve(
     nodes: tuple[Node, ...], claims: dict[str, list[Claim]], deployment: ManagedDeployment, alive: list[Pod]
-) -> None:
-    """Add claims for replicas without a bound pod, and for what successors of smaller pods need more."""
+) -> list[Claim]:
+    """Add claims for replicas without a bound pod, and for what successors of smaller pods need more.
+
+    Returns the claims of replicas that fit nowhere.
+    """
     own = [
         pod
         for pod in alive
@@ -181,8 +199,10 @@ def _reserve(
                 free[pod.node or ""] -= more
                 claims[pod.node or ""].append(_reservation(deployment, pod.node or "", more, 0, top_up=True))
     missing = max(0, deployment.replicas - len(own))
-    for name in pack(free, gpus, missing):
+    places = pack(free, gpus, missing)
+    for name in places:
         claims[name].append(_reservation(deployment, name, gpus, deployment.memory_bytes_per_pod))
+    return [_reservation(deployment, "", gpus, 0)] * (missing - len(places)) if gpus else []
 
 
 def _reservation(

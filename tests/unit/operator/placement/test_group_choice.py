@@ -7,13 +7,14 @@ from wrappers import DiffusionDeploymentBuilder as Dd
 from wrappers import NodeBuilder, PodBuilder
 
 
-def test_group_that_runs_all_replicas_wins_over_a_faster_one() -> None:
+def test_the_faster_group_is_filled_first_and_the_next_takes_the_rest() -> None:
     nodes = [NodeBuilder("fast").gpus(1, "NVIDIA-H200"), NodeBuilder("many").gpus(4, "NVIDIA-L40S")]
-    (group,) = Scene(nodes).decide(Dd().gpus_per_replica(1).replicas(3)).groups
-    assert (group.name, group.replicas) == ("l40s", 3)
+    decision = Scene(nodes).decide(Dd().gpus_per_replica(1).replicas(3))
+    assert [(group.name, group.replicas) for group in decision.groups] == [("h200", 1), ("l40s", 2)]
+    assert decision.refusal is None
 
 
-def test_otherwise_fewer_gpu_seconds_win() -> None:
+def test_fewer_gpu_seconds_win() -> None:
     nodes = [NodeBuilder("slow").gpus(4, "NVIDIA-L4"), NodeBuilder("fast").gpus(4, "NVIDIA-H200")]
     (group,) = Scene(nodes).decide(Dd().gpus_per_replica(1)).groups
     assert group.name == "h200"
