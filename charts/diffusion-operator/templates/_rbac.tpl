@@ -32,6 +32,14 @@
   verbs:
   - list
   - watch
+# how many GPUs and pods a namespace may have, and how many it has
+- apiGroups:
+  - ''
+  resources:
+  - resourcequotas
+  verbs:
+  - list
+  - watch
 # plans, identities and addresses of engines
 - apiGroups:
   - ''

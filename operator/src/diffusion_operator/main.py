@@ -108,7 +108,9 @@ async def _serve(
 ) -> None:
     loop = asyncio.get_running_loop()
     queue: KeyedQueue[Key] = KeyedQueue(loop)
-    reconciler = Reconciler(client, reports, settings.render, instance=settings.instance)
+    reconciler = Reconciler(
+        client, reports, settings.render, instance=settings.instance, terms=settings.terms
+    )
     metrics.watch_queue(lambda: len(queue), lambda: len(reconciler.waiting))
     stop, watch_started = asyncio.Event(), asyncio.Event()
     _on_signals(loop, stop)

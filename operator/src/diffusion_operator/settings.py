@@ -8,9 +8,15 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from diffusion_operator.inventory.hardware import parse_driver
+from diffusion_operator.inventory.pools import BadPools, parse_pools
 from diffusion_operator.kube.rest import ClientSettings
+from diffusion_operator.placement.groups import Terms
 from diffusion_operator.render.settings import RenderSettings
 
+# The engine image carries torch for CUDA 13, which needs driver 580 or newer (CUDA compatibility guide, minor
+# version compatibility).
+MINIMUM_DRIVER = "580"
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -26,6 +32,7 @@ class OperatorSettings:
     http_port: int = 8080
     log_level: str = "info"
     instance: str = "diffusion-operator"
+    terms: Terms = field(default_factory=Terms)
 
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> OperatorSettings:
@@ -41,6 +48,12 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
             f"--engine-image-pull-policy is {given.engine_image_pull_policy!r}; "
             f"use one of {', '.join(PULL_POLICIES)}"
         )
+    try:
+        terms = Terms(parse_pools(given.node_pools), parse_driver(given.minimum_driver))
+    except BadPools as error:
+        parser.error(f"--node-pools: {error}")
+    except ValueError as error:
+        parser.error(f"--minimum-driver: {error}")
     return OperatorSettings(
         render=RenderSettings(given.engine_image, given.engine_image_pull_policy),
         client=ClientSettings(
@@ -51,6 +64,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
         http_port=given.http_port,
         log_level=given.log_level,
         instance=environment.get("HOSTNAME") or socket.gethostname(),
+        terms=terms,
     )
 
 
@@ -69,6 +83,13 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     add("--namespaces", "DIFFUSION_NAMESPACES", "", "Namespaces to serve, comma separated; empty: all.")
     add("--kubeconfig", "DIFFUSION_KUBECONFIG", "", "Kubeconfig file; empty: the pod's service account.")
+    add("--node-pools", "DIFFUSION_NODE_POOLS", "[]", "Pools that can grow, a JSON list as the Helm value.")
+    add(
+        "--minimum-driver",
+        "DIFFUSION_MINIMUM_DRIVER",
+        MINIMUM_DRIVER,
+        "Oldest NVIDIA driver that the engine image takes; nodes labelled with an older one are left out.",
+    )
     add("--log-level", "DIFFUSION_LOG_LEVEL", "info", "debug, info, warning or error.")
     parser.add_argument("--workers", type=_positive, default=8, help="Reconciles at a time.")
     parser.add_argument("--http-port", type=_port, default=8080, help="Port of /livez, /readyz and /metrics.")

@@ -38,6 +38,12 @@ CLUSTER_RULES: tuple[Rule, ...] = (
     Rule(("",), ("pods",), ("list", "watch"), "what pods already request, and how engine pods fare"),
     Rule(
         ("",),
+        ("resourcequotas",),
+        ("list", "watch"),
+        "how many GPUs and pods a namespace may have, and how many it has",
+    ),
+    Rule(
+        ("",),
         ("configmaps", "serviceaccounts", "services"),
         _OWN,
         "plans, identities and addresses of engines",

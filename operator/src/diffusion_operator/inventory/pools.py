@@ -1,4 +1,4 @@
-"""Node pools that a cluster autoscaler can grow: nodes that do not exist yet, as the administrator declares them.
+"""Node pools that a cluster autoscaler can grow: nodes that do not exist yet, as the administrator says.
 
 Nothing here asks a cloud; a pool is a promise of the administrator that a pending pod with these labels and
 tolerations brings a node with these GPUs.
@@ -68,7 +68,7 @@ class _PoolSpec(ApiModel):
     product: ProductName
     gpus_per_node: Annotated[int, Field(ge=1, le=64)]
     max_nodes: Annotated[int, Field(ge=1, le=10_000)]
-    node_selector: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] = {}
+    node_selector: Annotated[dict[LabelKey, LabelValue], Field(default_factory=dict, max_length=16)]
     tolerations: Annotated[tuple[TolerationSpec, ...], Field(max_length=16)] = ()
     gpu_memory_mi_b: Annotated[int | None, Field(ge=1, alias="gpuMemoryMiB")] = None
 

@@ -46,6 +46,7 @@ class Resource:
 DIFFUSION_DEPLOYMENTS = Resource(API_GROUP, API_VERSION, PLURAL, KIND)
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 PODS = Resource("", "v1", "pods", "Pod")
+RESOURCE_QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
 SERVICES = Resource("", "v1", "services", "Service")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
@@ -66,6 +67,7 @@ REQUIRED_ACCESS: tuple[tuple[Resource, str | None, tuple[str, ...]], ...] = (
     (DIFFUSION_DEPLOYMENTS, "status", ("patch",)),
     (NODES, None, ("list", "watch")),
     (PODS, None, ("list", "watch")),
+    (RESOURCE_QUOTAS, None, ("list", "watch")),
     (REPLICA_SETS, None, ("list",)),
     *(
         (resource, None, ("get", "list", "watch", "create", "patch", "delete"))

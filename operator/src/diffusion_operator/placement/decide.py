@@ -67,9 +67,7 @@ def decide(
         return Decision(refusal=no_hardware(found), history=history)
     intent = intent_hash(dd, engine_version)
     learned = Experience(history, tuple(evidence), intent, engine_version).learned(found.groups, current)
-    offers = Offers(
-        dd, facts, current, learned, evidence, intent, intent_hash(dd, ""), engine_version
-    )
+    offers = Offers(dd, facts, current, learned, evidence, intent, intent_hash(dd, ""), engine_version)
     budget = Budget(quota_room(ledger.quotas, dd.key, resource_of(dd.spec), pod_traits(dd.spec)))
     try:
         decision = _decision(dd, ledger, found, offers, budget, wanted)
@@ -190,11 +188,10 @@ def _group(
         wish=offer.wish,
         engine_image=offer.engine_image,
         rolled_back=offer.rolled_back,
+        failed=offer.failed,
         downgraded_from=offer.downgraded_from,
     )
 
 
 def _field(error: BadRequest) -> str:
     return error.field if error.field.startswith("spec.") else f"spec.{error.field}"
-
-

@@ -44,6 +44,8 @@ class GroupDecision:
     engine_image: str | None = None
     """Image of the plan that was gone back to; None: the installation's."""
     rolled_back: FailedPlan | None = None
+    failed: FailedPlan | None = None
+    """This very plan is known to fail, and there is nothing to go back to and nothing leaner."""
     downgraded_from: str | None = None
     """Hash of the plan that ran out of memory, when this one is a fallback of it."""
 
@@ -84,4 +86,3 @@ class CurrentGroup:
     rollout: Rollout | None = None
     settled: bool = True
     engine_image: str | None = None
-    wish: str = ""

@@ -1,5 +1,5 @@
-"""Turns experience into the next decision: the next fallback after running out of memory, the last good plan after
-a roll-out that failed.
+"""Turns experience into the next decision: the next fallback after running out of memory, the last good plan
+after a roll-out that failed.
 
 Memory first: a fallback is tried before anything is given up. Nothing is tried twice while wish, engine and
 hardware stay as they are.
@@ -109,7 +109,7 @@ def step_down(plan: Plan, ends: Sequence[Downgrade]) -> Plan | None:
     host = [end for end in ends if end.reason in HOST_REASONS]
     limit = min((end.peak_bytes for end in gpu), default=plan.memory.peak_per_gpu_bytes + 1)
     for index, fallback in enumerate(plan.fallbacks):
-        if host and fallback.host_bytes >= plan.memory.host_bytes:
+        if host and (fallback.host_bytes is None or fallback.host_bytes >= plan.memory.host_bytes):
             continue
         if fallback.peak_per_gpu_bytes < limit:
             return as_plan(plan, index, ends[-1])
@@ -130,6 +130,7 @@ def as_plan(plan: Plan, index: int, end: Downgrade) -> Plan:
     Phases and times stay those of the plan: a fallback carries no forecast but its peak.
     """
     chosen, left = plan.fallbacks[index], plan.fallbacks[index + 1 :]
+    host = plan.memory.host_bytes if chosen.host_bytes is None else chosen.host_bytes
     execution = Execution(**{name: getattr(chosen, name) for name in Execution.model_fields})
     words = (
         f"Plan {end.plan_hash} ran out of memory ({end.reason}); this is the fallback that needs "
@@ -145,7 +146,7 @@ def as_plan(plan: Plan, index: int, end: Downgrade) -> Plan:
         update={
             **{name: getattr(chosen, name) for name in Execution.model_fields},
             "memory": plan.memory.model_copy(
-                update={"peak_per_gpu_bytes": chosen.peak_per_gpu_bytes, "host_bytes": chosen.host_bytes}
+                update={"peak_per_gpu_bytes": chosen.peak_per_gpu_bytes, "host_bytes": host}
             ),
             "fallbacks": left,
             "reasons": (words, *plan.reasons),
@@ -182,7 +183,9 @@ def _is_here(entry: Downgrade, groups: Sequence[Group]) -> bool:
 
 
 def _peak(execution: Plan | Fallback) -> int:
-    return execution.memory.peak_per_gpu_bytes if isinstance(execution, Plan) else execution.peak_per_gpu_bytes
+    return (
+        execution.memory.peak_per_gpu_bytes if isinstance(execution, Plan) else execution.peak_per_gpu_bytes
+    )
 
 
 def _shapes(plan: Plan) -> str:

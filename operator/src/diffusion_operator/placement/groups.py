@@ -120,7 +120,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class Terms:
-    """What the installation says of nodes: pools that can grow, and the oldest driver that the engine takes."""
+    """What the installation says of nodes: pools that can grow, the oldest driver that the engine takes."""
 
     pools: tuple[NodePool, ...] = ()
     least_driver: tuple[int, ...] = ()
@@ -139,7 +139,7 @@ def survey(
     spec: DiffusionDeploymentSpec,
     ledger: Ledger,
     owner: str,
-    terms: Terms = Terms(),  # noqa: B008  # frozen
+    terms: Terms = Terms(),  # frozen
     current: tuple[CurrentGroup, ...] = (),
 ) -> Survey:
     """Look at every node that has the resource.
@@ -192,7 +192,9 @@ def _survey(
             text = f"has driver {_dotted(labels.driver)}, but the engine needs {_dotted(terms.least_driver)}"
             left_out.append((node, "driver", text))
             continue
-        tolerant = replace(selection, tolerations=(*selection.tolerations, *pool.tolerations)) if pool else selection
+        tolerant = (
+            replace(selection, tolerations=(*selection.tolerations, *pool.tolerations)) if pool else selection
+        )
         problem = unfit(node, tolerant)
         if problem and problem.kind != "down":
             left_out.append((node, problem.kind, problem.text))

@@ -1,7 +1,7 @@
 """Hands the wanted replicas out to hardware groups.
 
-Replicas that exist stay where they are. The others go to the group with the most images per GPU-second that has
-room, then to the next one; what present nodes cannot hold goes to pools that can grow. Pure.
+Replicas that exist stay where they are. The others go to the group with the most images per GPU-second that
+has room, then to the next one; what present nodes cannot hold goes to pools that can grow. Pure.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _fill(
     budget: Budget,
     where: _Present | _Future,
 ) -> None:
-    """Give what is left to the best share or new offer with room, until nothing is left or nobody has room."""
+    """Give what is left to the best share or new offer with room, until nothing is left or nobody has it."""
     full: set[int] = set()
     while (left := wanted - sum(share.replicas for share in shares)) > 0:
         candidates = [share for share in shares if id(share) not in full]

@@ -1,7 +1,7 @@
 """What experience taught about plans: which one failed to start, which ran out of memory, which served last.
 
-It is kept in `status.history`, so that a new operator process knows it too. Pure records; `feedback` learns them
-and `decide` heeds them.
+It is kept in `status.history`, so that a new operator process knows it too. Pure records; `feedback` learns
+them and `decide` heeds them.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ NO_HISTORY = History()
 class Evidence:
     """What the pods of one group's present plan show. `kind` says what it means:
 
-    `outOfMemory`: the engine ended for want of memory, after trying `executing` last; `failed`: the roll-out of
-    this plan did not become ready in time; `fallback`: the engine serves, but executes `executing`.
+    `outOfMemory`: the engine ended for want of memory, after trying `executing` last; `failed`: the roll-out
+    of this plan did not become ready in time; `fallback`: the engine serves, but executes `executing`.
     """
 
     group: str

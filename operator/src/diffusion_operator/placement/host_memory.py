@@ -1,4 +1,4 @@
-"""Host memory of a pod: what a plan that moves weights off the GPU keeps there, and how many such pods a node holds.
+"""Host memory of a pod: what a plan keeps there that moves weights off the GPU, and how many a node holds.
 
 Only such plans ask for it; a plain one asks for what the user writes in spec.pod.resources.
 """

@@ -31,6 +31,7 @@ class Offer:
     kept: int = 0
     engine_image: str | None = None
     rolled_back: FailedPlan | None = None
+    failed: FailedPlan | None = None
     downgraded_from: str | None = None
 
     @property
@@ -59,7 +60,9 @@ class Offers:
         found = [offer for group in groups if (offer := self._gone_back(group) or self._same(group))]
         return sorted(found, key=lambda offer: offer.rank)
 
-    def new(self, group: Group, nodes: tuple[GpuNode, ...], replicas: int, most_gpus: int | None) -> Offer | None:
+    def new(
+        self, group: Group, nodes: tuple[GpuNode, ...], replicas: int, most_gpus: int | None
+    ) -> Offer | None:
         """A plan made for these nodes of the group; why there is none is kept in `blocked`.
 
         `most_gpus` bounds a count that the user leaves open. Raises BadRequest.
@@ -76,7 +79,9 @@ class Offers:
         self._name_fallback(ends[-1], leaner)
         return Offer(group, leaner, self.intent, self.wish, downgraded_from=ends[-1].plan_hash)
 
-    def plan(self, nodes: tuple[GpuNode, ...], replicas: int, most_gpus: int | None = None) -> Plan | NoPlan | None:
+    def plan(
+        self, nodes: tuple[GpuNode, ...], replicas: int, most_gpus: int | None = None
+    ) -> Plan | NoPlan | None:
         """The planner's answer; None when there is no node to plan for."""
         if not nodes:
             return None
@@ -103,7 +108,11 @@ class Offers:
                 group, leaner, self.intent, self.wish, old.replicas, downgraded_from=ends[-1].plan_hash
             )
         came_from = next((d.plan_hash for d in self.history.downgrades if d.to_hash == plan.hash), None)
-        return Offer(group, plan, self.intent, self.wish, old.replicas, downgraded_from=came_from)
+        failure = self.history.failure(group.name, self.intent, group.hardware)
+        failed = failure if failure and failure.plan_hash == plan.hash else None
+        return Offer(
+            group, plan, self.intent, self.wish, old.replicas, failed=failed, downgraded_from=came_from
+        )
 
     def _gone_back(self, group: Group) -> Offer | None:
         """The last plan that was ready, while the one that this wish gives is known to fail."""
@@ -139,9 +148,7 @@ class Offers:
         )
 
     def _name_fallback(self, end: Downgrade, leaner: Plan) -> None:
-        named = tuple(
-            replace(d, to_hash=leaner.hash) if d is end else d for d in self.history.downgrades
-        )
+        named = tuple(replace(d, to_hash=leaner.hash) if d is end else d for d in self.history.downgrades)
         self.history = replace(self.history, downgrades=named)
 
 

@@ -75,7 +75,9 @@ def _candidates(
     pool: NodePool, resource: str, ledger: Ledger, owner: str, group: str, room: int, wanted: int
 ) -> tuple[Candidate, ...]:
     """Future nodes with what is left on each after the replicas of others that wait for the same group."""
-    others = [c for c in ledger.unplaced if c.owner != owner and c.group == group and c.resource_name == resource]
+    others = [
+        c for c in ledger.unplaced if c.owner != owner and c.group == group and c.resource_name == resource
+    ]
     count = min(room, len(others) + max(1, wanted))
     names = [pool.future_node(number, resource) for number in range(1, count + 1)]
     left = {node.name: pool.gpus_per_node for node in names}

@@ -40,7 +40,9 @@ def no_hardware(found: Survey) -> Refusal:
         )
         return Refusal("UnknownHardware", message, stalled=True)
     if kind == "driver":
-        message = f"{total} with {found.resource_name}, but {node.name} {text}; update the driver of the node."
+        message = (
+            f"{total} with {found.resource_name}, but {node.name} {text}; update the driver of the node."
+        )
         return Refusal("DriverTooOld", message, stalled=True)
     product = node.labels.get(f"{found.resource_name}.product")
     named = f"{node.name} ({product})" if product and kind in ("taint", "label") else node.name

@@ -149,9 +149,12 @@ def unwanted_deployments(children: Children, manifests: Iterable[JsonObject]) ->
     ]
 
 
-def unused_plans(children: Children, manifests: Iterable[JsonObject]) -> list[Identity]:
-    """Plan ConfigMaps that were not rendered and that no Deployment or ReplicaSet mounts."""
+def unused_plans(
+    children: Children, manifests: Iterable[JsonObject], needed: Iterable[str] = ()
+) -> list[Identity]:
+    """Plan ConfigMaps that were not rendered, that no Deployment or ReplicaSet mounts, and not `needed`."""
     kept = {manifest["metadata"]["name"] for manifest in manifests if manifest["kind"] == CONFIG_MAPS.kind}
+    kept |= set(needed)
     for owner in (*children.deployments, *children.replica_sets):
         kept |= _mounted_config_maps(owner)
     return [(kind, name) for kind, name in children.objects if kind == CONFIG_MAPS.kind and name not in kept]

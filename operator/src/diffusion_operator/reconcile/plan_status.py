@@ -43,7 +43,23 @@ def plan_status(group: GroupDecision) -> JsonObject:
     }
     if plan.device == "cuda":
         status["predictedSecondsPerRequest"] = round(plan.time.per_request_seconds, 4)
+    if group.downgraded_from:
+        status["downgradedFrom"] = group.downgraded_from
     return {key: value for key, value in status.items() if value not in ([], {}, "")}
+
+
+def placement_status(group: GroupDecision) -> JsonObject:
+    """One entry of `status.placements`."""
+    plan = group.plan
+    return {
+        "group": group.name,
+        "gpusPerReplica": plan.gpus_per_replica,
+        "replicas": group.replicas,
+        "planHash": plan.hash,
+        "product": group.product,
+        "layoutSummary": layout_summary(plan.layout, plan.gpus_per_replica),
+        "peakPerGPU": format_bytes(plan.memory.peak_per_gpu_bytes),
+    }
 
 
 def _memory(plan: Plan) -> list[JsonObject]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from diffusion_operator.api.errors import InvalidSpec
 from diffusion_operator.api.names import FIELD_MANAGER, LABEL_DEPLOYMENT, LABEL_MANAGED_BY
 from diffusion_operator.inventory.ledger import build_ledger
 from diffusion_operator.inventory.objects import parse_deployment, parse_node, parse_pod
+from diffusion_operator.inventory.quota import parse_quota
 from diffusion_operator.inventory.requests import BadObject
 from diffusion_operator.kube.client import KubeClient
 from diffusion_operator.kube.errors import Forbidden, Invalid, NotFound
@@ -27,11 +28,15 @@ from diffusion_operator.kube.resources import (
     DIFFUSION_DEPLOYMENTS,
     NODES,
     PODS,
+    RESOURCE_QUOTAS,
     SERVICES,
     JsonObject,
 )
-from diffusion_operator.placement.decide import decide
+from diffusion_operator.placement.decide import NO_TERMS, decide
 from diffusion_operator.placement.decision import Decision, Refusal
+from diffusion_operator.placement.groups import Terms
+from diffusion_operator.placement.history import History
+from diffusion_operator.placement.wish import intent_hash
 from diffusion_operator.reconcile.children import (
     Children,
     ChildWriter,
@@ -40,9 +45,17 @@ from diffusion_operator.reconcile.children import (
     unwanted_deployments,
 )
 from diffusion_operator.reconcile.conditions import Situation
-from diffusion_operator.reconcile.current import current_groups
+from diffusion_operator.reconcile.current import current_groups, plan_document
 from diffusion_operator.reconcile.events import EventRecorder, changes
+from diffusion_operator.reconcile.evidence import Findings, deadline_seconds, findings
+from diffusion_operator.reconcile.history_status import (
+    history_status,
+    needed_config_maps,
+    read_history,
+    with_ready,
+)
 from diffusion_operator.reconcile.keys import DeploymentKey
+from diffusion_operator.reconcile.nodes_to_come import judged
 from diffusion_operator.reconcile.observe import Observation, deployment_view, pod_views, read_reports
 from diffusion_operator.reconcile.status import build_status
 from diffusion_operator.reconcile.status_writer import StatusWriter
@@ -73,6 +86,7 @@ class _Decided:
 
     decision: Decision
     own_pods: Sequence[JsonObject]
+    found: Findings = field(default_factory=Findings)
 
 
 def utc_now() -> datetime:
@@ -90,13 +104,13 @@ class Reconciler:
         settings: RenderSettings,
         *,
         instance: str = "diffusion-operator",
-        engine_version: str = "",
+        terms: Terms = NO_TERMS,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._client = client
         self._reports = reports
         self._settings = settings
-        self._engine_version = engine_version
+        self._terms = terms
         self._now = now
         self._writer = ChildWriter(client)
         self._status = StatusWriter(client)
@@ -123,7 +137,7 @@ class Reconciler:
             return await self._refuse(key, dd, children, _refusal_of(error))
 
         try:
-            decided = await self._decide_and_write(parsed, children)
+            decided = await self._decide_and_write(dd, parsed, children)
         except InvalidSpec as error:
             return await self._refuse(key, dd, children, _refusal_of(error))
         except Invalid as error:
@@ -134,26 +148,50 @@ class Reconciler:
             return await self._refuse(key, dd, children, refusal)
         return await self._report(key, dd, children, decided, parsed)
 
-    async def _decide_and_write(self, dd: DiffusionDeployment, children: Children) -> _Decided:
+    async def _decide_and_write(
+        self, raw: JsonObject, dd: DiffusionDeployment, children: Children
+    ) -> _Decided:
         async with self._capacity_lock:
-            nodes, pods, deployments = await asyncio.gather(
+            nodes, pods, deployments, quotas = await asyncio.gather(
                 self._client.list(NODES),
                 self._client.list(PODS, field_selector=RUNNING_PODS),
                 self._client.list(DEPLOYMENTS, label_selector=MANAGED_SELECTOR),
+                self._client.list(RESOURCE_QUOTAS, dd.namespace),
             )
             ledger = build_ledger(
                 _parsed(parse_node, nodes),
                 _parsed(parse_pod, pods),
                 _parsed(parse_deployment, deployments),
+                _parsed(parse_quota, quotas),
             )
             current = current_groups(dd.name, children)
-            decision = decide(dd, ledger, current=current, engine_version=self._engine_version)
             own = [pod for pod in pods if _belongs_to(pod, dd.namespace, dd.name)]
+            status, now = raw.get("status") or {}, self._now()
+            history = read_history(status, lambda group, plan: plan_document(dd.name, group, plan, children))
+            found = findings(current, pod_views(own, now), history, status, deadline_seconds(dd.spec), now)
+            decision = decide(
+                dd,
+                ledger,
+                current=current,
+                engine_version=self._settings.engine_image,
+                terms=self._terms,
+                history=history,
+                evidence=found.evidence,
+            )
+            if decision.history != history:
+                await self._remember(raw, decision.history)
             if decision.refusal is not None and not decision.groups:
                 # What serves keeps serving until something can take its place.
-                return _Decided(decision, own)
+                return _Decided(decision, own, found)
             await self._write(dd, decision, children)
-            return _Decided(decision, own)
+            return _Decided(decision, own, found)
+
+    async def _remember(self, raw: JsonObject, history: History) -> None:
+        """Before the children: once they are changed, nothing shows any more that a plan failed."""
+        status = {**(raw.get("status") or {}), "history": history_status(history)}
+        if "conditions" in status:
+            await self._status.write(raw, status)
+            raw["status"] = status
 
     async def _write(self, dd: DiffusionDeployment, decision: Decision, children: Children) -> None:
         manifests = render_children(dd, decision, self._settings)
@@ -167,7 +205,8 @@ class Reconciler:
         if all(views[name].settled for name in wanted):
             # A group that is no longer used serves until the groups that replace it do.
             await self._writer.remove(children, unwanted_deployments(children, manifests))
-        await self._writer.remove(children, unused_plans(children, manifests))
+        needed = needed_config_maps(dd.name, decision.history)
+        await self._writer.remove(children, unused_plans(children, manifests, needed))
 
     async def _refuse(
         self, key: DeploymentKey, dd: JsonObject, children: Children, refusal: Refusal
@@ -175,7 +214,11 @@ class Reconciler:
         """Say why the spec cannot be followed; no child is touched."""
         selector = f"{LABEL_DEPLOYMENT}={key.name}"
         pods = await self._client.list(PODS, key.namespace, label_selector=selector)
-        return await self._report(key, dd, children, _Decided(Decision(refusal=refusal), pods), None)
+        history = read_history(
+            dd.get("status") or {}, lambda group, plan: plan_document(key.name, group, plan, children)
+        )
+        refused = Decision(refusal=refusal, history=history)
+        return await self._report(key, dd, children, _Decided(refused, pods), None)
 
     async def _report(
         self,
@@ -190,22 +233,34 @@ class Reconciler:
         pods = pod_views(decided.own_pods, now)
         reports, unread = await read_reports(pods, self._reports)
         observation = Observation(tuple(map(deployment_view, children.deployments)), pods, reports, unread)
+        refusal, patience_s = judged(decided.decision.refusal, pods, now)
+        history = with_ready(
+            decided.decision.history, decided.decision.groups, observation, self._settings.engine_image
+        )
         situation = Situation(
             observation=observation,
             groups=decided.decision.groups,
-            refusal=decided.decision.refusal,
+            refusal=refusal,
+            wish=intent_hash(parsed, "") if parsed else "",
+            progressing=decided.found.progressing,
             suspended=bool(parsed and parsed.spec.suspend),
             wanted=parsed.spec.replicas if parsed else 1,
             built_in_model=parsed is None or parsed.spec.model.source.kind == "builtIn",
         )
-        status = build_status(dd, situation, port=_service_port(children), now=now)
+        status = build_status(dd, situation, port=_service_port(children), now=now, history=history)
         for change in changes(dd.get("status") or {}, status):
             # Before the status: a crash in between repeats the Event, and a repeat becomes a series.
             await self._events.post(dd, change)
         await self._status.write(dd, status)
-        return self._outcome(key, situation, status)
+        return self._outcome(key, situation, status, (patience_s, decided.found.recheck_after_s))
 
-    def _outcome(self, key: DeploymentKey, situation: Situation, status: JsonObject) -> Outcome:
+    def _outcome(
+        self,
+        key: DeploymentKey,
+        situation: Situation,
+        status: JsonObject,
+        deadlines_s: Sequence[float | None],
+    ) -> Outcome:
         conditions = {condition["type"]: condition for condition in status["conditions"]}
         refusal, observation = situation.refusal, situation.observation
         short = refusal is not None or conditions["Degraded"]["status"] == "True"
@@ -214,7 +269,8 @@ class Reconciler:
             self.waiting.add(key)
         else:
             self.waiting.discard(key)
-        rechecks = [pod.recheck_after_s for pod in observation.pods if pod.recheck_after_s is not None]
+        later = (*deadlines_s, *(pod.recheck_after_s for pod in observation.pods))
+        rechecks = [seconds for seconds in later if seconds is not None]
         if observation.unread:
             rechecks.append(REPORT_RECHECK_S)
         if unschedulable or (refusal is not None and not refusal.stalled):

@@ -87,4 +87,6 @@ class RankFailure(Document):
     rank: int | None = None
     bytes_asked: int | None = None
     bytes_free: int | None = None
+    executing_hash: str | None = None
+    """Plan or fallback that ran when it was lost; set by the engine."""
     final: bool = False

@@ -183,7 +183,7 @@ class Fallback(Execution):
     """A complete alternative with the same GPU count and a lower peak."""
 
     peak_per_gpu_bytes: NonNegative
-    host_bytes: NonNegative = 0
+    host_bytes: NonNegative | None = None
     hash: str
 
 

@@ -205,6 +205,8 @@ class Engine:
 
     def _end(self, ended: EngineEnded) -> None:
         self._accepting = False
+        executing = self.report.executing_hash
+        ended.failure = ended.failure.model_copy(update={"executing_hash": executing})
         self.report = reports.with_failure(self.report, ended.failure)
         self._set_state("failed")
         self.queue.fail_all(ended)
