@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from diffusion_operator.settings import read_settings
 from unit.chart.helm import CHART, IMAGES, helm, only, pod_spec, rendered, template
 
 DIGEST = "sha256:" + "a" * 64
@@ -119,3 +120,16 @@ def test_the_notes_say_what_to_do_next() -> None:
     ):
         assert part in notes
     assert "kubectl get dd demo" in notes
+
+
+def test_pools_and_the_driver_reach_the_operator_as_it_reads_them() -> None:
+    settings = ("name=spot", "product=NVIDIA-H200", "gpusPerNode=8", "maxNodes=3", "nodeSelector.pool=spot")
+    pools = (f"nodePools[0].{setting}" for setting in settings)
+    (container,) = pod_spec(*pools, "engine.minimumDriver=590")["containers"]
+    environment = {entry["name"]: entry.get("value", "") for entry in container["env"]}
+    read = read_settings([], environment)
+    (pool,) = read.terms.pools
+    assert (pool.name, pool.max_nodes, pool.labels) == ("spot", 3, (("pool", "spot"),))
+    assert read.terms.least_driver == (590,)
+    plain = {entry["name"] for entry in pod_spec()["containers"][0]["env"]}
+    assert not plain & {"DIFFUSION_NODE_POOLS", "DIFFUSION_MINIMUM_DRIVER"}

@@ -125,6 +125,9 @@ class Placement(ApiModel):
     gpus_per_replica: int = Field(ge=1, description="GPUs of one pod.")
     replicas: Count = Field(description="Pods in this group.")
     plan_hash: Short = Field(description="Plan that they follow.")
+    waiting_for_nodes: Count | None = Field(
+        None, description="How many of them wait for nodes that a pool is to bring. Absent: none."
+    )
     product: Short | None = Field(None, description="GPU product of the group.")
     layout_summary: Short | None = Field(None, description="Layout of the group's plan in words.")
     peak_per_gpu: Short | None = Field(

@@ -189,6 +189,7 @@ def _group(
         engine_image=offer.engine_image,
         rolled_back=offer.rolled_back,
         failed=offer.failed,
+        future=share.future,
         downgraded_from=offer.downgraded_from,
     )
 

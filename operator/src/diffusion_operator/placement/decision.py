@@ -46,6 +46,8 @@ class GroupDecision:
     rolled_back: FailedPlan | None = None
     failed: FailedPlan | None = None
     """This very plan is known to fail, and there is nothing to go back to and nothing leaner."""
+    future: int = 0
+    """How many of the replicas wait for nodes that a pool is to bring."""
     downgraded_from: str | None = None
     """Hash of the plan that ran out of memory, when this one is a fallback of it."""
 

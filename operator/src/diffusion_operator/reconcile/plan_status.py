@@ -51,7 +51,8 @@ def plan_status(group: GroupDecision) -> JsonObject:
 def placement_status(group: GroupDecision) -> JsonObject:
     """One entry of `status.placements`."""
     plan = group.plan
-    return {
+    waiting = {"waitingForNodes": group.future} if group.future else {}
+    return waiting | {
         "group": group.name,
         "gpusPerReplica": plan.gpus_per_replica,
         "replicas": group.replicas,

@@ -1,7 +1,8 @@
-"""One deployment on several GPU products: a plan each, the best group first, and nothing that serves is moved."""
+"""One deployment on several GPU products: a plan each, the best group first, and what serves stays put."""
 
 from __future__ import annotations
 
+from diffusion_operator.placement.host_memory import gpus_with_memory
 from unit.operator.scenes import Scene
 from wrappers import DiffusionDeploymentBuilder as Dd
 from wrappers import NodeBuilder, PodBuilder
@@ -82,8 +83,6 @@ def test_pods_that_offload_share_the_host_memory_of_a_node() -> None:
     need = group.plan.memory.host_bytes
     assert any(residency.mode != "resident" for residency in group.plan.residency.values())
     found = Scene([NodeBuilder("n").gpus(4, "NVIDIA-L40S").memory(str(need * 2 + 1000))]).decide(dd)
-    from diffusion_operator.placement.host_memory import gpus_with_memory
-
     assert found.groups
     assert gpus_with_memory(group.plan, 4, need * 2 + 1000) == 2
     assert gpus_with_memory(group.plan, 4, None) == 4

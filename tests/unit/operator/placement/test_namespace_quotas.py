@@ -119,7 +119,7 @@ def test_scopes(spec: dict[str, Any], traits: PodTraits, counts: bool) -> None:
 
 
 def test_an_unreadable_quota_is_named() -> None:
-    with pytest.raises(BadObject, match="resourcequota default/team: spec.hard.pods: 'many'"):
+    with pytest.raises(BadObject, match=r"resourcequota default/team: spec\.hard\.pods: 'many'"):
         parse_quota(quota({"pods": "many"}))
 
 

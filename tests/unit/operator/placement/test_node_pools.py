@@ -1,4 +1,4 @@
-"""Nodes that do not exist yet: pods are created for a pool that can grow, never for more than it may bring."""
+"""Nodes that do not exist yet: pods are created for a pool that can grow, for no more than it may bring."""
 
 from __future__ import annotations
 
