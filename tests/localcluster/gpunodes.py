@@ -109,8 +109,8 @@ def fake_node(name: str, gpu: GPUProduct, count: int) -> dict[str, Any]:
 def bring_nodes(
     cluster: Cluster, namespace: str, labels: dict[str, str], gpu: GPUProduct, count: int
 ) -> list[str]:
-    """What a cluster autoscaler does, once: one KWOK node for each pod of the namespace that waits for one with
-    these labels.
+    """What a cluster autoscaler does, once: a KWOK node for each pod of the namespace that waits for these
+    labels.
     """
     pods = json.loads(cluster.kubectl("-n", namespace, "get", "pods", "-o", "json"))["items"]
     waiting = [pod for pod in pods if _waits_for(pod, labels)]

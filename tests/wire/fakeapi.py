@@ -23,6 +23,7 @@ GROUPS: dict[str, list[tuple[str, str, bool]]] = {
         ("services", "Service", True),
         ("configmaps", "ConfigMap", True),
         ("serviceaccounts", "ServiceAccount", True),
+        ("resourcequotas", "ResourceQuota", True),
         ("namespaces", "Namespace", False),
     ],
     "apps/v1": [("deployments", "Deployment", True), ("replicasets", "ReplicaSet", True)],
