@@ -46,7 +46,7 @@ class ComponentOwner:
 
     @contextmanager
     def one_request(self, on_use: OnUse) -> Iterator[None]:
-        """Inside, calls move components; at the end all leave. `on_use(name, phase)` comes before each move."""
+        """Inside, calls move components; at the end all leave. `on_use(name, phase)` runs before a move."""
         if self._on_use is not None:
             raise RuntimeError("a request began before the one before it ended")
         self._on_use = on_use
