@@ -21,15 +21,16 @@ measured by `make bench-gpu ROW=… ARGS=…` on a machine with a GPU. Two GPUs:
 FORWARD = """
 ## One forward, resident and compiled
 
-| model, size | GPU | attention | engine | compiled diffusers | ratio | peak of the engine | latents differ by |
+| model, size | GPU | attention | engine | compiled diffusers | ratio | engine's peak | latents differ |
 |---|---|---|---|---|---|---|---|
 """
 LAYERWISE = """
 ## Blocks streamed from the host, compiled
 
-The floor is the bytes of all blocks over the measured rate of the host link.
+The floor is the bytes of all blocks over the measured rate of the host link; the last column is diffusers'
+group offload.
 
-| model, size | GPU | host link | floor | all streamed | all ÷ floor | peak | half resident | half ÷ all | group offload ÷ floor |
+| model, size | GPU | host link | floor | all streamed | ÷ floor | peak | half resident | ÷ all | diffusers ÷ floor |
 |---|---|---|---|---|---|---|---|---|---|
 """
 MEMORY = """

@@ -96,7 +96,8 @@ def test_what_was_measured_becomes_calibrations_that_the_planner_reads(
     assert told.err.count("failed: ") == 2
     assert "2 calibrations" in told.out
     entries = json.loads((tmp_path / "bench.json").read_text())
-    assert [entry["plannedPeakBytes"] for entry in entries] == [entry["measuredPeakBytes"] for entry in entries]
+    assert len(entries) == 2
+    assert all(entry["plannedPeakBytes"] == entry["measuredPeakBytes"] > 0 for entry in entries)
     documents = read_calibrations(tmp_path / "calibrations")
     assert {document.shape.width for document in documents} == {512, 1024}
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
