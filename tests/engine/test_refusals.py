@@ -66,7 +66,14 @@ def mode(component: str, its: ResidencyMode, **counts: int) -> dict[str, Residen
             },
             "residency.transformer.mode=component with layout.fsdp=true",
         ),
-        ({"compile": CompileSettings(enabled=True)}, "compile.enabled=true"),
+        (
+            {
+                "layout": Layout(ulysses=2),
+                "gpus_per_replica": 2,
+                "compile": CompileSettings(enabled=True),
+            },
+            "compile.enabled=true with layout.ulysses=2",
+        ),
         ({"attention": AttentionSettings(backend="_flash_3")}, "attention.backend=_flash_3"),
     ],
 )
