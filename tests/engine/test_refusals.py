@@ -13,7 +13,6 @@ from diffusion_runtime.cli import main
 from diffusion_runtime.loading.executable import EXECUTED
 from diffusion_runtime.planning.documents import (
     AttentionSettings,
-    CompileSettings,
     Layout,
     ModelRef,
     Plan,
@@ -65,14 +64,6 @@ def mode(component: str, its: ResidencyMode, **counts: int) -> dict[str, Residen
                 "residency": mode("transformer", "component"),
             },
             "residency.transformer.mode=component with layout.fsdp=true",
-        ),
-        (
-            {
-                "layout": Layout(ulysses=2),
-                "gpus_per_replica": 2,
-                "compile": CompileSettings(enabled=True),
-            },
-            "compile.enabled=true with layout.ulysses=2",
         ),
         ({"attention": AttentionSettings(backend="_flash_3")}, "attention.backend=_flash_3"),
     ],

@@ -17,8 +17,7 @@ from .refusal import EngineRefusal
 
 EXECUTED = (
     "one rank, cfg 2, ulysses, and fsdp over all ranks of these; residency resident and component, "
-    "layerwise for transformers; eager blocks, or compiled ones without ulysses; native attention, "
-    "tiled or whole VAE decoding"
+    "layerwise for transformers; eager or compiled blocks; native attention, tiled or whole VAE decoding"
 )
 
 
@@ -58,8 +57,6 @@ def is_executable(execution: Execution) -> bool:
 
 
 def _first_unsupported(execution: Execution) -> str | None:
-    if execution.compile.enabled and execution.layout.ulysses > 1:
-        return f"compile.enabled=true with layout.ulysses={execution.layout.ulysses}"
     if execution.attention.backend != "native":
         return f"attention.backend={execution.attention.backend}"
     return _unsupported_layout(execution) or _unsupported_residency(execution)
