@@ -49,13 +49,14 @@ class Measurements:
             yield enter
 
     def _memory(self, seconds: float) -> PhaseMeasurement:
-        """The driver shows what is taken now; the allocator may have given back what it held at its peak."""
         free, total = torch.cuda.mem_get_info(self._device)
-        reserved_peak = torch.cuda.max_memory_reserved(self._device)
+        reserved = torch.cuda.max_memory_reserved(self._device)
+        # What the phase gave back before its end was in use all the same.
+        returned = reserved - torch.cuda.memory_reserved(self._device)
         return PhaseMeasurement(
             allocated_bytes=torch.cuda.max_memory_allocated(self._device),
-            reserved_bytes=reserved_peak,
-            driver_bytes=total - free - torch.cuda.memory_reserved(self._device) + reserved_peak,
+            reserved_bytes=reserved,
+            driver_bytes=total - free + returned,
             seconds=seconds,
         )
 
