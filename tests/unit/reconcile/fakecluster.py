@@ -55,6 +55,8 @@ class FakeCluster:
     engines_ready: bool = True
     broken: set[str] = field(default_factory=set)
     """Plan hashes and images with which no engine becomes ready."""
+    idle: dict[str, float] = field(default_factory=dict)
+    """Pods that load, and how many seconds ago they got on."""
     stamp: str | None = None
     """Time at which pods are created, as the API server writes it."""
 
@@ -244,6 +246,7 @@ class FakeCluster:
                     device="cpu",
                     ranks=plan.gpus_per_replica,
                     planned_peak_per_gpu_bytes=plan.memory.peak_per_gpu_bytes,
+                    load_idle_seconds=self.idle.get(name),
                 )
         raise ReportUnavailable(f"http://{pod_ip}:9000/v1/report: no answer")
 

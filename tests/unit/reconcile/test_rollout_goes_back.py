@@ -169,6 +169,21 @@ async def test_a_first_plan_that_never_serves_is_stalled_with_nothing_to_go_back
     assert "history" not in made.status()
 
 
+async def test_loading_that_gets_on_is_waited_for_however_long_it_takes() -> None:
+    made, good, bad = await changed_to_a_plan_that_fails()
+    (pod,) = made.cluster.names(PODS)
+    made.cluster.idle[pod] = 20.0
+    for _ in range(10):
+        made.seconds += 600
+        await made.settle()
+        assert made.status()["plan"]["hash"] == bad
+        assert made.condition("Stalled")["status"] == "False"
+    assert (await made.reconcile()).recheck_after_s == pytest.approx(280)
+    made.cluster.idle[pod] = 301.0
+    await made.settle()
+    assert made.status()["plan"]["hash"] == good
+
+
 async def test_restarts_of_a_crashing_container_are_no_progress() -> None:
     made, good, bad = await changed_to_a_plan_that_fails()
     for second in range(0, 301, 60):

@@ -7,8 +7,8 @@ crashing container are no progress.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from diffusion_operator.api.spec import DiffusionDeploymentSpec
@@ -16,6 +16,7 @@ from diffusion_operator.kube.resources import JsonObject
 from diffusion_operator.placement.decision import CurrentGroup
 from diffusion_operator.placement.history import Evidence, History
 from diffusion_operator.reconcile.observe import PodView
+from diffusion_runtime.planning.documents import EngineReport
 
 PROGRESS_DEADLINE_S = 1200
 MEMORY_REASONS = frozenset(
@@ -81,6 +82,38 @@ def can_go_back(group: CurrentGroup, history: History) -> bool:
         return False
     entry, _ = good
     return (entry.plan_hash, entry.engine_image) != (group.plan.hash, group.engine_image)
+
+
+def overdue_pods(
+    current: Sequence[CurrentGroup],
+    pods: Sequence[PodView],
+    history: History,
+    deadline_s: float,
+    now: datetime,
+) -> tuple[PodView, ...]:
+    """Pods whose loading decides whether a roll-out fails now: worth asking how far they are."""
+    return tuple(
+        pod
+        for group in current
+        if can_go_back(group, history)
+        for pod in pods
+        if follows(pod, group) and pod.ip and not (pod.ready or pod.restarts)
+        if pod.progress_at is not None and pod.progress_at + timedelta(seconds=deadline_s) <= now
+    )
+
+
+def with_progress(
+    pods: Sequence[PodView], reports: Mapping[str, EngineReport], now: datetime
+) -> tuple[PodView, ...]:
+    """The pods, those that load with the time at which they got on last, as their engines tell it."""
+    return tuple(_progressed(pod, reports.get(pod.name), now) for pod in pods)
+
+
+def _progressed(pod: PodView, report: EngineReport | None, now: datetime) -> PodView:
+    if report is None or report.load_idle_seconds is None or pod.progress_at is None:
+        return pod
+    told = now - timedelta(seconds=report.load_idle_seconds)
+    return replace(pod, progress_at=max(told, pod.progress_at))
 
 
 def _memory(group: CurrentGroup, pods: Sequence[PodView]) -> Evidence | None:

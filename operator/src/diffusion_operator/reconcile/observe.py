@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -160,7 +160,13 @@ async def read_reports(
     pods: Iterable[PodView], reader: ReportReader
 ) -> tuple[dict[str, EngineReport], dict[str, str]]:
     """Reports of the ready pods, and for each pod without one a sentence that says why."""
-    ready = [pod for pod in pods if pod.ready and pod.ip is not None]
+    return await ask(reader, [pod for pod in pods if pod.ready and pod.ip is not None])
+
+
+async def ask(
+    reader: ReportReader, ready: Sequence[PodView]
+) -> tuple[dict[str, EngineReport], dict[str, str]]:
+    """Reports of these pods, which have addresses."""
     answers = await asyncio.gather(*(_read_one(reader, pod.ip or "") for pod in ready))
     reports: dict[str, EngineReport] = {}
     unread: dict[str, str] = {}

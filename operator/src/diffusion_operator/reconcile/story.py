@@ -47,7 +47,13 @@ from diffusion_operator.reconcile.children import (
 from diffusion_operator.reconcile.conditions import Situation
 from diffusion_operator.reconcile.current import current_groups, plan_document
 from diffusion_operator.reconcile.events import EventRecorder, changes
-from diffusion_operator.reconcile.evidence import Findings, deadline_seconds, findings
+from diffusion_operator.reconcile.evidence import (
+    Findings,
+    deadline_seconds,
+    findings,
+    overdue_pods,
+    with_progress,
+)
 from diffusion_operator.reconcile.history_status import (
     history_status,
     needed_config_maps,
@@ -56,7 +62,7 @@ from diffusion_operator.reconcile.history_status import (
 )
 from diffusion_operator.reconcile.keys import DeploymentKey
 from diffusion_operator.reconcile.nodes_to_come import judged
-from diffusion_operator.reconcile.observe import Observation, deployment_view, pod_views, read_reports
+from diffusion_operator.reconcile.observe import Observation, ask, deployment_view, pod_views, read_reports
 from diffusion_operator.reconcile.status import build_status
 from diffusion_operator.reconcile.status_writer import StatusWriter
 from diffusion_operator.render.children import render_children
@@ -168,7 +174,12 @@ class Reconciler:
             own = [pod for pod in pods if _belongs_to(pod, dd.namespace, dd.name)]
             status, now = raw.get("status") or {}, self._now()
             history = read_history(status, lambda group, plan: plan_document(dd.name, group, plan, children))
-            found = findings(current, pod_views(own, now), history, status, deadline_seconds(dd.spec), now)
+            views, deadline_s = pod_views(own, now), deadline_seconds(dd.spec)
+            overdue = overdue_pods(current, views, history, deadline_s, now)
+            if overdue:
+                told, _ = await ask(self._reports, overdue)
+                views = with_progress(views, told, now)
+            found = findings(current, views, history, status, deadline_s, now)
             decision = decide(
                 dd,
                 ledger,

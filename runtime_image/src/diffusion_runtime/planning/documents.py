@@ -266,6 +266,8 @@ class EngineReport(Document):
     ranks: Positive
     planned_peak_per_gpu_bytes: NonNegative
     load_seconds: float | None = None
+    load_idle_seconds: float | None = None
+    """Seconds since loading got on last; only while loading."""
     seconds_per_step: float | None = None
     seconds_per_request: float | None = None
     phases: dict[str, PhaseMeasurement] = Field(default_factory=dict)
