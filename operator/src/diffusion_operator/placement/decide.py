@@ -14,6 +14,7 @@ from diffusion_operator.placement.feedback import Experience
 from diffusion_operator.placement.groups import Group, Survey, Terms, survey
 from diffusion_operator.placement.handout import Share, hand_out
 from diffusion_operator.placement.history import NO_HISTORY, Evidence, History
+from diffusion_operator.placement.host_memory import planned_host_bytes
 from diffusion_operator.placement.offers import Offer, Offers
 from diffusion_operator.placement.pools import with_pools
 from diffusion_operator.placement.refusals import (
@@ -22,6 +23,7 @@ from diffusion_operator.placement.refusals import (
     quota_exceeded,
     waiting,
     waiting_for,
+    waiting_for_host_memory,
     waiting_for_nodes,
 )
 from diffusion_operator.placement.rollout import choose_rollout, has_spare, keep_running_rollout
@@ -155,7 +157,12 @@ def _rest(dd: DiffusionDeployment, shares: Sequence[Share], budget: Budget, want
         return waiting_for_nodes(coming, missing, wanted)
     if not missing:
         return None
-    taken = [share.offer.group.after(dd.key, share.gpus, share.present) for share in shares]
+    taken = [share.offer.group.after(dd.key, share.offer.plan, share.present) for share in shares]
+    if any(
+        c.free >= share.gpus for group, share in zip(taken, shares, strict=True) for c in group.candidates
+    ):
+        need = min(planned_host_bytes(share.offer.plan) for share in shares)
+        return waiting_for_host_memory(taken, need, missing, wanted)
     return waiting(taken, least.gpus, missing, wanted)
 
 

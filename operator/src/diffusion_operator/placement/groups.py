@@ -17,7 +17,7 @@ from diffusion_operator.inventory.objects import Node
 from diffusion_operator.inventory.pools import NodePool
 from diffusion_operator.inventory.selection import NodeSelection, Toleration
 from diffusion_operator.placement.decision import CurrentGroup
-from diffusion_operator.placement.host_memory import gpus_with_memory
+from diffusion_operator.placement.host_memory import gpus_with_memory, planned_host_bytes
 from diffusion_operator.placement.wish import resource_of, selection_of
 from diffusion_runtime.planning.devices import Device, GpuNode, device_from_product
 from diffusion_runtime.planning.documents import Plan
@@ -43,12 +43,16 @@ class Candidate:
         """GPUs that can be used now."""
         return 0 if self.down else self.capacity.free
 
-    def minus(self, owner: str, gpus: int) -> Candidate:
-        """The node with `gpus` more GPUs held by `owner`."""
-        if not gpus:
+    def minus(self, owner: str, plan: Plan, replicas: int) -> Candidate:
+        """The node with `replicas` more pods of `owner` on it."""
+        if not replicas:
             return self
-        holders = ((owner, gpus), *self.capacity.holders)
-        return replace(self, capacity=replace(self.capacity, free=self.capacity.free - gpus, holders=holders))
+        gpus, old = plan.gpus_per_replica * replicas, self.capacity
+        host = max(0, old.host_free_bytes - planned_host_bytes(plan) * replicas)
+        taken = replace(
+            old, free=old.free - gpus, host_free_bytes=host, holders=((owner, gpus), *old.holders)
+        )
+        return replace(self, capacity=taken)
 
 
 @dataclass(frozen=True)
@@ -87,21 +91,24 @@ class Group:
 
         With `future`, what pools may bring is counted, and only that.
         """
-        free = {
+        return len(pack(self._room(plan, future=future), plan.gpus_per_replica, wanted))
+
+    def _room(self, plan: Plan, *, future: bool) -> dict[str, int]:
+        """GPUs of each node that pods of this plan could use."""
+        return {
             c.capacity.node.name: gpus_with_memory(
                 plan, c.capacity.free, c.capacity.host_free_bytes if c.capacity.node.memory_bytes else None
             )
             for c in self.candidates
             if (c.future if future else not c.down)
         }
-        return len(pack(free, plan.gpus_per_replica, wanted))
 
-    def after(self, owner: str, gpus: int, replicas: int) -> Group:
-        """The group as it looks once `replicas` pods of `owner` with `gpus` GPUs each run on it."""
-        names = Counter(pack({c.capacity.node.name: c.free for c in self.candidates}, gpus, replicas))
+    def after(self, owner: str, plan: Plan, replicas: int) -> Group:
+        """The group as it looks once `replicas` pods of `owner` follow `plan` on it."""
+        names = Counter(pack(self._room(plan, future=False), plan.gpus_per_replica, replicas))
         return replace(
             self,
-            candidates=tuple(c.minus(owner, gpus * names[c.capacity.node.name]) for c in self.candidates),
+            candidates=tuple(c.minus(owner, plan, names[c.capacity.node.name]) for c in self.candidates),
         )
 
     def empty_nodes(self) -> tuple[GpuNode, ...]:

@@ -9,6 +9,7 @@ from diffusion_operator.placement.decision import Refusal
 from diffusion_operator.placement.groups import Candidate, Group, Survey
 from diffusion_operator.placement.handout import Share
 from diffusion_runtime.planning.documents import NoPlan
+from diffusion_runtime.planning.explain import format_bytes
 
 _SHOWN_HOLDERS = 3
 _FIELDS = {
@@ -68,6 +69,17 @@ def waiting(groups: Sequence[Group], gpus: int, missing: int, wanted: int) -> Re
 def waiting_for(groups: Sequence[Group], answer: NoPlan) -> Refusal:
     """What is free now has no plan although empty nodes would have one; the planner says why."""
     return Refusal(answer.reason, f"{_sentence(answer.message)} Now {_freest(groups)}.", stalled=False)
+
+
+def waiting_for_host_memory(groups: Sequence[Group], need: int, missing: int, wanted: int) -> Refusal:
+    """GPUs are free, but the memory of their nodes is taken."""
+    up = [c for group in groups for c in group.candidates if not c.down]
+    best = min(up, key=lambda c: (-c.capacity.host_free_bytes, c.capacity.node.name))
+    message = (
+        f"{_missing(missing, wanted)}needs {format_bytes(need)} of host memory beside its GPUs; the freest "
+        f"node {best.capacity.node.name} has {format_bytes(best.capacity.host_free_bytes)}."
+    )
+    return Refusal("InsufficientHostMemory", message, stalled=False)
 
 
 def quota_exceeded(limit: QuotaLimit, gpus: int, missing: int, wanted: int, *, none_runs: bool) -> Refusal:
