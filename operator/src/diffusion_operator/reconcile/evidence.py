@@ -19,9 +19,8 @@ from diffusion_operator.reconcile.observe import PodView
 from diffusion_runtime.planning.documents import EngineReport
 
 PROGRESS_DEADLINE_S = 1200
-MEMORY_REASONS = frozenset(
-    {"CudaOutOfMemory", "HostOOMKilled", "InsufficientHostMemory", "InsufficientMemory"}
-)
+# Not InsufficientMemory: so says an engine when others hold the GPU at its start, no fault of the plan.
+MEMORY_REASONS = frozenset({"CudaOutOfMemory", "HostOOMKilled", "InsufficientHostMemory"})
 
 
 @dataclass(frozen=True)

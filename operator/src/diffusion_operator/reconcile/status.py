@@ -38,7 +38,8 @@ def build_status(
     if port is not None:
         status["url"] = service_url(metadata["name"], metadata["namespace"], port)
     status |= _promise(situation, before)
-    plans = [group.plan for group in situation.groups]
+    # A fallback that became the plan has a peak of its own, but no forecast of its phases.
+    plans = [group.plan for group in situation.groups if not group.downgraded_from]
     observed = observed_status(situation.observation.reports, plans, before.get("observed") or {})
     remembered = history_status(history)
     for name, value in (("observed", observed), ("history", remembered)):
