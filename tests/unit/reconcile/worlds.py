@@ -9,6 +9,7 @@ from typing import Any
 
 from diffusion_operator.kube.resources import DIFFUSION_DEPLOYMENTS, JsonObject
 from diffusion_operator.reconcile.keys import DeploymentKey
+from diffusion_operator.reconcile.mirror import Mirror
 from diffusion_operator.reconcile.story import Outcome, Reconciler
 from diffusion_operator.render.settings import RenderSettings
 from unit.reconcile.fakecluster import FakeCluster
@@ -42,12 +43,18 @@ class World:
 
     def restart_operator(self) -> None:
         """A fresh process: nothing is remembered."""
+        self.mirror = Mirror()
         self.reconciler = Reconciler(
-            self.cluster, self.cluster, SETTINGS, now=lambda: NOW + timedelta(seconds=self.seconds)
+            self.cluster,
+            self.mirror,
+            self.cluster,
+            SETTINGS,
+            now=lambda: NOW + timedelta(seconds=self.seconds),
         )
 
     async def reconcile(self, name: str = "demo") -> Outcome:
-        """One pass for one object."""
+        """One pass for one object, with a mirror that has seen everything."""
+        await self.mirror.refresh(self.cluster)
         return await self.reconciler.reconcile(DeploymentKey("team", name))
 
     async def settle(self, *names: str) -> None:

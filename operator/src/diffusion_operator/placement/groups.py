@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
@@ -100,10 +100,18 @@ def survey(spec: DiffusionDeploymentSpec, ledger: Ledger, owner: str) -> Survey:
     key = ("survey", resource, repr(selection), wanted)
     found: Survey | None = ledger.memo.get(key)
     if found is None:
-        found = ledger.memo[key] = _survey(spec, ledger, resource, selection)
+        # A view of the same nodes before some claims changed differs in the capacities alone.
+        before: Survey | None = ledger.memo.pop(("before", key), None)
+        found = ledger.memo[key] = (
+            _survey(spec, ledger, resource, selection)
+            if before is None
+            else _seen_through(before, ledger.capacity(None, resource))
+        )
     views = ledger.capacity(owner, resource)
-    if views is ledger.capacity(None, resource):
-        return found
+    return found if views is ledger.capacity(None, resource) else _seen_through(found, views)
+
+
+def _seen_through(found: Survey, views: Iterable[NodeCapacity]) -> Survey:
     by_name = {view.node.name: view for view in views}
     return replace(found, groups=tuple(_seen_with(group, by_name) for group in found.groups))
 
