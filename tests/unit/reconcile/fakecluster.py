@@ -297,7 +297,10 @@ class FakeCluster:
             if key[2] not in keep:
                 del self.objects[key]
         for name in keep:
-            if (PODS.plural, metadata["namespace"], name) not in self.objects:
+            key = (PODS.plural, metadata["namespace"], name)
+            if key in self.objects and self.objects[key]["status"]["phase"] == "Pending":
+                del self.objects[key]  # the scheduler tries again
+            if key not in self.objects:
                 self._start(name, metadata["namespace"], template, owner)
         pods = [self.objects[PODS.plural, metadata["namespace"], name] for name in keep]
         ready = sum(1 for pod in pods if pod["status"]["phase"] == "Running" and self.engines_ready)

@@ -8,8 +8,9 @@ GPU.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from diffusion_operator.inventory.matching import unfit
@@ -96,7 +97,7 @@ class Ledger:
         everything else of the memo moves to ("before", key), where whoever made it may mend it.
         """
         merged = {**self.claims, **claims}
-        new = Ledger(self.nodes, {name: found for name, found in merged.items() if found})
+        new = replace(self, claims={name: found for name, found in merged.items() if found}, memo={})
         for key, value in self.memo.items():
             if key == _OWNERS:
                 owners = {k: names for k, names in value.items() if k != owner}
@@ -231,30 +232,40 @@ def _reserve(
     own_pods: Iterable[Pod],
     memo: dict[Hashable, Any],
 ) -> None:
-    """Add claims for replicas without a bound pod, and for what successors of smaller pods need more.
+    """Add claims for replicas without a pod of the present plan.
 
-    `own_pods` are bound pods of the deployment's owner and group.
+    `own_pods` are bound pods of the deployment's owner and group. Pods of an older plan make room for their
+    successors: on their nodes only what the successors need beyond them is added, as a top-up.
     """
     own = [pod for pod in own_pods if not pod.terminating]
     resource, gpus = deployment.resource_name, deployment.gpus_per_pod
-    missing = max(0, deployment.replicas - len(own))
-    growing = [
-        pod for pod in own if pod.plan_hash != deployment.plan_hash and pod.extended.get(resource, 0) < gpus
-    ]
-    if not missing and not (growing and deployment.replicas):
+    outdated: Counter[str] = Counter()
+    for pod in own:
+        if _is_outgrown(pod, deployment):
+            outdated[pod.node or ""] += pod.extended.get(resource, 0)
+    staying = sum(not _is_outgrown(pod, deployment) for pod in own)
+    missing = deployment.replicas - staying
+    if missing <= 0:
         return
     free = {
         node.name: _free(node, claims[node.name], resource)
         for node in _usable(nodes, deployment.selection, memo)
     }
-    if deployment.replicas:
-        for pod in growing:
-            more = gpus - pod.extended.get(resource, 0)
-            if more <= free.get(pod.node or "", 0):
-                free[pod.node or ""] -= more
-                claims[pod.node or ""].append(_reservation(deployment, pod.node or "", more, 0, top_up=True))
-    for name in pack(free, gpus, missing):
+    here = {name: free[name] + held for name, held in outdated.items() if name in free}
+    places = Counter(pack(here, gpus, missing))
+    for name, count in places.items():
+        more = count * gpus - outdated[name]
+        if more > 0:
+            claims[name].append(_reservation(deployment, name, more, 0, top_up=True))
+    elsewhere = {name: amount for name, amount in free.items() if name not in here}
+    for name in pack(elsewhere, gpus, missing - places.total()):
         claims[name].append(_reservation(deployment, name, gpus, deployment.memory_bytes_per_pod))
+
+
+def _is_outgrown(pod: Pod, deployment: ManagedDeployment) -> bool:
+    """Whether the pod's successor needs more GPUs than it holds."""
+    held = pod.extended.get(deployment.resource_name, 0)
+    return pod.plan_hash != deployment.plan_hash and held < deployment.gpus_per_pod
 
 
 def _usable(nodes: tuple[Node, ...], selection: NodeSelection, memo: dict[Hashable, Any]) -> list[Node]:
