@@ -23,7 +23,7 @@ from diffusion_operator.reconcile.keys import DeploymentKey
 from unit.reconcile.fakecluster import GPU, FakeCluster
 from unit.reconcile.worlds import World, demo
 
-SEEDS = int(os.environ.get("DIFFUSION_PROMISE_SEEDS", "4"))
+SEEDS = int(os.environ.get("DIFFUSION_PROMISE_SEEDS", "3"))
 
 
 class Slow(FakeCluster):
@@ -32,6 +32,10 @@ class Slow(FakeCluster):
     chance: random.Random
     failing: float = 0.0
     broken: list[str]
+
+    def _nodes(self, selector: dict[str, str]) -> list[str]:
+        """The scheduler fills nodes up, as the ledger does; what one that spreads does needs a new plan."""
+        return sorted(super()._nodes(selector), key=self._free)
 
     async def _turns(self) -> None:
         for _ in range(self.chance.randrange(4)):
