@@ -1,7 +1,7 @@
-"""`python -m benchmarks.operator` (with tests/ on the path): a batch of decisions, and what the mirror weighs.
+"""`python -m benchmarks.operator` (with tests/ on the path): a batch of decisions, and the mirror's weight.
 
-No server: objects are put into the mirror as watches would. CPU time of this process is counted, so that other
-work on the machine does not decide. It exits with 1 when a limit is broken.
+No server: objects are put into the mirror as watches would. CPU time of this process is counted, so that
+other work on the machine does not decide. It exits with 1 when a limit is broken.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import os
 import platform
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
@@ -201,6 +202,14 @@ async def at_once(client: RestKubeClient, watcher: Watcher, operator: Operator) 
     }
 
 
+def has(name: str, found: dict[str, JsonObject]) -> bool:
+    return name in found
+
+
+def is_ready(name: str, found: dict[str, JsonObject]) -> bool:
+    return name in found and dd_ready(found[name])
+
+
 async def new_ones(client: RestKubeClient, watcher: Watcher) -> dict[str, float]:
     """From the watch event of a new DiffusionDeployment to the one of its Deployment."""
     seconds = []
@@ -212,8 +221,8 @@ async def new_ones(client: RestKubeClient, watcher: Watcher) -> dict[str, float]
             name = f"new-{number:02}"
             await client.create(DIFFUSION_DEPLOYMENTS, wish(name, "ours"))
             (child,) = [m["metadata"]["name"] for m in children_of(name, "ours") if m["kind"] == "Deployment"]
-            await deployments.until(lambda found, child=child: child in found, 60)
-            await wishes.until(lambda found, name=name: name in found and dd_ready(found[name]), 120)
+            await deployments.until(partial(has, child), 60)
+            await wishes.until(partial(is_ready, name), 120)
             seconds.append(deployments.first_s[child] - wishes.first_s[name])
     cuts = quantiles(seconds, n=100, method="inclusive")
     return {"count": NEW_ONES, "p50Seconds": round(cuts[49], 3), "p99Seconds": round(cuts[98], 3)}
@@ -274,7 +283,7 @@ async def at_rest(operator: Operator) -> dict[str, float]:
 async def until(holds: Callable[[], Awaitable[bool]], limit_s: float) -> None:
     """Ask again and again: these states are seen from outside of the process alone."""
     async with asyncio.timeout(limit_s):
-        while not await holds():
+        while not await holds():  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
 
