@@ -6,6 +6,7 @@ It records every request. It is no Kubernetes: no defaults, no validation, no ga
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -27,6 +28,7 @@ GROUPS: dict[str, list[tuple[str, str, bool]]] = {
         ("namespaces", "Namespace", False),
     ],
     "apps/v1": [("deployments", "Deployment", True), ("replicasets", "ReplicaSet", True)],
+    "coordination.k8s.io/v1": [("leases", "Lease", True)],
     "policy/v1": [("poddisruptionbudgets", "PodDisruptionBudget", True)],
     "diffusion-operator.io/v1alpha1": [("diffusiondeployments", "DiffusionDeployment", True)],
 }
@@ -166,6 +168,9 @@ class FakeApi:
         try:
             while True:
                 event = await events.get()
+                if event["type"] == "CUT":
+                    self.watching.pop(request.path, None)
+                    return response
                 await response.write(json.dumps(event).encode() + b"\n")
                 if event["type"] == "ERROR":
                     return response
@@ -186,11 +191,15 @@ class FakeApi:
             path = f"{request.path}/{body['metadata']['name']}"
             if path in self.objects:
                 return _status(409, f"{path} already exists", reason="AlreadyExists")
+        if request.method == "PUT":
+            live = self.objects.get(path, {"metadata": {"resourceVersion": "none"}})
+            if live["metadata"]["resourceVersion"] != body["metadata"].get("resourceVersion"):
+                return _status(409, f"{path} has been modified", reason="Conflict")
         self.version += 1
         stored = self.objects.setdefault(path, {"metadata": {"uid": f"uid-{path.rsplit('/', 1)[1]}"}})
         metadata = stored["metadata"] | body.get("metadata", {}) | {"resourceVersion": str(self.version)}
         stored.update(body | {"metadata": metadata})
-        return web.json_response(stored)
+        return web.json_response(copy.deepcopy(stored))
 
 
 @asynccontextmanager

@@ -73,6 +73,7 @@
   - replicasets
   verbs:
   - list
+  - watch
 # drains take one replica at a time
 - apiGroups:
   - policy
@@ -93,4 +94,15 @@
   verbs:
   - create
   - patch
+{{- end -}}
+{{- define "diffusion-operator.ownRules" -}}
+# which of the replicas writes
+- apiGroups:
+  - coordination.k8s.io
+  resources:
+  - leases
+  verbs:
+  - get
+  - create
+  - update
 {{- end -}}

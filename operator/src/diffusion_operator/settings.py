@@ -7,9 +7,11 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 from diffusion_operator.inventory.hardware import parse_driver
 from diffusion_operator.inventory.pools import BadPools, parse_pools
+from diffusion_operator.kube.lease import LeaseSettings
 from diffusion_operator.kube.rest import ClientSettings
 from diffusion_operator.placement.groups import Terms
 from diffusion_operator.render.settings import RenderSettings
@@ -33,6 +35,8 @@ class OperatorSettings:
     log_level: str = "info"
     instance: str = "diffusion-operator"
     terms: Terms = field(default_factory=Terms)
+    # None: no election. For one process alone, as on a developer's machine.
+    lease: LeaseSettings | None = None
 
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> OperatorSettings:
@@ -54,6 +58,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
         parser.error(f"--node-pools: {error}")
     except ValueError as error:
         parser.error(f"--minimum-driver: {error}")
+    instance = environment.get("HOSTNAME") or socket.gethostname()
     return OperatorSettings(
         render=RenderSettings(given.engine_image, given.engine_image_pull_policy),
         client=ClientSettings(
@@ -63,9 +68,15 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
         workers=given.workers,
         http_port=given.http_port,
         log_level=given.log_level,
-        instance=environment.get("HOSTNAME") or socket.gethostname(),
+        instance=instance,
         terms=terms,
+        lease=_lease(given.lease_namespace, given.lease_name, instance),
     )
+
+
+def _lease(namespace: str, name: str, instance: str) -> LeaseSettings | None:
+    # A container that restarts in its pod is another candidate: the one before may still have a write out.
+    return LeaseSettings(namespace, f"{instance}_{uuid4().hex[:8]}", name) if namespace else None
 
 
 def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
@@ -90,6 +101,13 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         MINIMUM_DRIVER,
         "Oldest NVIDIA driver that the engine image takes; nodes labelled with an older one are left out.",
     )
+    add(
+        "--lease-namespace",
+        "DIFFUSION_LEASE_NAMESPACE",
+        "",
+        "Namespace of the leader's Lease; empty: no election, for one process alone.",
+    )
+    add("--lease-name", "DIFFUSION_LEASE_NAME", "diffusion-operator", "Name of that Lease.")
     add("--log-level", "DIFFUSION_LOG_LEVEL", "info", "debug, info, warning or error.")
     parser.add_argument("--workers", type=_positive, default=8, help="Reconciles at a time.")
     parser.add_argument("--http-port", type=_port, default=8080, help="Port of /livez, /readyz and /metrics.")

@@ -21,7 +21,7 @@ def test_an_image_that_is_not_set_is_named(images: tuple[str, ...], missing: str
     ("setting", "words"),
     [
         ("replicas=2", "additional properties 'replicas' not allowed"),
-        ("operator.replicas=2", "additional properties 'replicas' not allowed"),
+        ("operator.replicas=9", "/operator/replicas"),
         ("operator.image.name=x", "additional properties 'name' not allowed"),
         ("operator.logLevel=loud", "/operator/logLevel"),
         ("engine.image.pullPolicy=Sometimes", "/engine/image/pullPolicy"),

@@ -27,14 +27,44 @@ def test_one_object_of_each_kind() -> None:
         "ClusterRoleBinding",
         "CustomResourceDefinition",
         "Deployment",
+        "PodDisruptionBudget",
+        "Role",
+        "RoleBinding",
         "ServiceAccount",
     ]
 
 
-def test_one_operator_and_never_two_at_once() -> None:
-    spec = only(rendered(), "Deployment")["spec"]
-    assert spec["replicas"] == 1
-    assert spec["strategy"] == {"type": "Recreate"}
+def test_two_replicas_that_prefer_two_nodes_and_are_replaced_one_by_one() -> None:
+    documents = rendered()
+    spec = only(documents, "Deployment")["spec"]
+    assert spec["replicas"] == 2
+    assert spec["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+    }
+    budget = only(documents, "PodDisruptionBudget")["spec"]
+    assert budget["maxUnavailable"] == 1
+    spread = spec["template"]["spec"]["affinity"]["podAntiAffinity"]
+    (term,) = spread["preferredDuringSchedulingIgnoredDuringExecution"]
+    for selector in (budget["selector"], term["podAffinityTerm"]["labelSelector"]):
+        assert selector["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
+        assert selector["matchLabels"]["app.kubernetes.io/component"] == "operator"
+
+
+def test_one_replica_has_no_disruption_budget_that_would_block_drains() -> None:
+    kinds = {document["kind"] for document in rendered("operator.replicas=1")}
+    assert "PodDisruptionBudget" not in kinds
+
+
+def test_the_lease_is_in_the_operators_own_namespace() -> None:
+    documents = rendered()
+    role, binding = only(documents, "Role"), only(documents, "RoleBinding")
+    assert role["metadata"]["namespace"] == binding["metadata"]["namespace"] == "somewhere"
+    assert [rule["resources"] for rule in role["rules"]] == [["leases"]]
+    environment = {entry["name"]: entry for entry in pod_spec()["containers"][0]["env"]}
+    source = environment["DIFFUSION_LEASE_NAMESPACE"]["valueFrom"]
+    assert source == {"fieldRef": {"fieldPath": "metadata.namespace"}}
+    assert environment["DIFFUSION_LEASE_NAME"]["value"] == "release-diffusion-operator"
 
 
 def test_the_selector_matches_the_pods_and_holds_no_version() -> None:
@@ -48,7 +78,9 @@ def test_the_settings_reach_the_operator() -> None:
     container = pod_spec(
         f"engine.image.digest={DIGEST}", "engine.image.pullPolicy=Never", "operator.logLevel=debug"
     )["containers"][0]
-    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    environment = {
+        entry["name"]: entry["value"] for entry in container["env"] if "LEASE" not in entry["name"]
+    }
     assert environment == {
         "DIFFUSION_ENGINE_IMAGE": f"example/engine@{DIGEST}",
         "DIFFUSION_ENGINE_IMAGE_PULL_POLICY": "Never",

@@ -10,6 +10,7 @@ from typing import Any
 from diffusion_operator.kube.resources import DIFFUSION_DEPLOYMENTS, JsonObject
 from diffusion_operator.placement.groups import Terms
 from diffusion_operator.reconcile.keys import DeploymentKey
+from diffusion_operator.reconcile.mirror import Mirror
 from diffusion_operator.reconcile.story import Outcome, Reconciler
 from diffusion_operator.render.settings import RenderSettings
 from unit.reconcile.fakecluster import FakeCluster
@@ -47,8 +48,10 @@ class World:
         """A fresh process: nothing is remembered. It may come with another engine image or other pools."""
         self.image = image or self.image
         self.terms = terms or self.terms
+        self.mirror = Mirror()
         self.reconciler = Reconciler(
             self.cluster,
+            self.mirror,
             self.cluster,
             RenderSettings(engine_image=self.image),
             terms=self.terms,
@@ -61,7 +64,8 @@ class World:
         return NOW + timedelta(seconds=self.seconds)
 
     async def reconcile(self, name: str = "demo") -> Outcome:
-        """One pass for one object."""
+        """One pass for one object, with a mirror that has seen everything."""
+        await self.mirror.refresh(self.cluster)
         return await self.reconciler.reconcile(DeploymentKey("team", name))
 
     async def settle(self, *names: str) -> None:

@@ -52,11 +52,21 @@ CLUSTER_RULES: tuple[Rule, ...] = (
     Rule(
         ("apps",),
         ("replicasets",),
-        ("list",),
+        ("list", "watch"),
         "which plans old pods may still name, before one is deleted",
     ),
     Rule(("policy",), ("poddisruptionbudgets",), _OWN, "drains take one replica at a time"),
     Rule(
         ("events.k8s.io",), ("events",), ("create", "patch"), "decisions, refusals and recoveries as Events"
+    ),
+)
+
+# In the namespace that the operator runs in, and nowhere else.
+OWN_RULES: tuple[Rule, ...] = (
+    Rule(
+        ("coordination.k8s.io",),
+        ("leases",),
+        ("get", "create", "update"),
+        "which of the replicas writes",
     ),
 )

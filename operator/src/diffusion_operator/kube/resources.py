@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from diffusion_operator.api.names import API_GROUP, API_VERSION, KIND, PLURAL
+from diffusion_operator.api.names import (
+    API_GROUP,
+    API_VERSION,
+    FIELD_MANAGER,
+    KIND,
+    LABEL_MANAGED_BY,
+    PLURAL,
+)
 
 JsonObject = dict[str, Any]
 
@@ -54,6 +61,7 @@ DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
 REPLICA_SETS = Resource("apps", "v1", "replicasets", "ReplicaSet")
 DISRUPTION_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
+LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 ACCESS_REVIEWS = Resource(
     "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", False
 )
@@ -68,13 +76,25 @@ REQUIRED_ACCESS: tuple[tuple[Resource, str | None, tuple[str, ...]], ...] = (
     (NODES, None, ("list", "watch")),
     (PODS, None, ("list", "watch")),
     (RESOURCE_QUOTAS, None, ("list", "watch")),
-    (REPLICA_SETS, None, ("list",)),
+    (REPLICA_SETS, None, ("list", "watch")),
     *(
         (resource, None, ("get", "list", "watch", "create", "patch", "delete"))
         for resource in CHILD_RESOURCES
     ),
     (EVENTS, None, ("create", "patch")),
 )
+
+# The same for the namespace that the operator runs in.
+REQUIRED_OWN_ACCESS: tuple[tuple[Resource, str | None, tuple[str, ...]], ...] = (
+    (LEASES, None, ("get", "create", "update")),
+)
+
+# What is watched, by both replicas, and of which collections only the objects with our label.
+WATCHED = (DIFFUSION_DEPLOYMENTS, NODES, PODS, RESOURCE_QUOTAS, REPLICA_SETS, *CHILD_RESOURCES)
+LABELLED = (REPLICA_SETS, *CHILD_RESOURCES)
+OURS_SELECTOR = f"{LABEL_MANAGED_BY}={FIELD_MANAGER}"
+# Finished pods hold no GPU; the server leaves them out of lists and reports them as deleted.
+UNFINISHED_SELECTOR = "status.phase!=Succeeded,status.phase!=Failed"
 
 
 def resource_of(manifest: JsonObject) -> Resource:

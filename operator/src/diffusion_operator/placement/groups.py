@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
@@ -162,11 +162,19 @@ def survey(
     key = ("survey", resource, repr(selection), wanted, terms)
     found: Survey | None = ledger.memo.get(key)
     if found is None:
-        found = ledger.memo[key] = _survey(spec, ledger, resource, selection, terms)
+        # A view of the same nodes before some claims changed differs in the capacities alone.
+        before: Survey | None = ledger.memo.pop(("before", key), None)
+        found = ledger.memo[key] = (
+            _survey(spec, ledger, resource, selection, terms)
+            if before is None
+            else _seen_through(before, ledger.capacity(None, resource))
+        )
     found = _named(found, current)
     views = ledger.capacity(owner, resource)
-    if views is ledger.capacity(None, resource):
-        return found
+    return found if views is ledger.capacity(None, resource) else _seen_through(found, views)
+
+
+def _seen_through(found: Survey, views: Iterable[NodeCapacity]) -> Survey:
     by_name = {view.node.name: view for view in views}
     return replace(found, groups=tuple(_seen_with(group, by_name) for group in found.groups))
 
