@@ -56,7 +56,7 @@ class FakeCluster:
     executing: dict[str, str] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
     engines_ready: bool = True
-    broken: set[str] = field(default_factory=set)
+    unready: set[str] = field(default_factory=set)
     """Plan hashes and images with which no engine becomes ready."""
     idle: dict[str, float] = field(default_factory=dict)
     """Pods that load, and how many seconds ago they got on."""
@@ -344,7 +344,7 @@ class FakeCluster:
     def _becomes_ready(self, pod: JsonObject) -> bool:
         """Whether the engine of a pod or template comes up."""
         facts = {pod["metadata"]["labels"][LABEL_PLAN_HASH], pod["spec"]["containers"][0]["image"]}
-        return self.engines_ready and not facts & self.broken
+        return self.engines_ready and not facts & self.unready
 
     def _nodes(self, selector: dict[str, str]) -> list[str]:
         return [

@@ -36,7 +36,7 @@ async def changed_to_a_plan_that_fails() -> tuple[World, str, str]:
     await made.settle()
     bad = made.status()["plan"]["hash"]
     assert bad != good
-    made.cluster.broken, made.cluster.engines_ready = {bad}, True
+    made.cluster.unready, made.cluster.engines_ready = {bad}, True
     return made, good, bad
 
 
@@ -90,7 +90,7 @@ async def test_a_new_spec_is_a_new_try_and_clears_the_memory() -> None:
     made, _, bad = await changed_to_a_plan_that_fails()
     made.seconds += 301
     await made.settle()
-    made.cluster.broken.clear()
+    made.cluster.unready.clear()
     made.cluster.submit(demo(gpus=2, rollout=DEADLINE, workload={"guidance": "on"}))
     await made.settle()
     status = made.status()
@@ -108,7 +108,7 @@ async def test_the_plan_to_go_back_to_is_kept_until_another_one_is_ready() -> No
         del made.cluster.objects[key]
     await made.settle()
     assert f"demo-h200-{good}" in made.cluster.names(CONFIG_MAPS)
-    made.cluster.broken.clear()
+    made.cluster.unready.clear()
     made.cluster.engines_ready = True
     for key in [key for key in made.cluster.objects if key[0] in ("pods", "replicasets")]:
         del made.cluster.objects[key]
@@ -124,7 +124,7 @@ async def test_the_plan_to_go_back_to_is_kept_until_another_one_is_ready() -> No
 
 async def test_an_engine_image_that_cannot_start_leaves_the_old_one_serving() -> None:
     made = await serving()
-    made.cluster.broken = {"engine:broken"}
+    made.cluster.unready = {"engine:broken"}
     made.restart_operator(image="engine:broken")
     await made.settle()
     assert engine_of(made)["image"] == "engine:broken"

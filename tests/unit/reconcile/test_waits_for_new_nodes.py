@@ -22,7 +22,8 @@ async def waiting() -> World:
     made = world()
     made.restart_operator(terms=Terms(parse_pools(json.dumps([POOL]))))
     made.cluster.submit(demo(gpus=4))
-    await made.settle()
+    await made.reconcile()
+    made.cluster.run_controllers()
     since = made.now.isoformat().replace("+00:00", "Z")
     for (plural, *_), pod in made.cluster.objects.items():
         if plural == PODS.plural:
@@ -30,7 +31,7 @@ async def waiting() -> World:
                 {"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
                  "message": "0/0 nodes are available", "lastTransitionTime": since}
             )  # fmt: skip
-    await made.settle()
+    await made.reconcile()
     return made
 
 
@@ -52,7 +53,7 @@ async def test_after_fifteen_minutes_it_is_stalled_also_for_a_new_process() -> N
     made = await waiting()
     made.seconds += 15 * 60 + 1
     made.restart_operator()
-    await made.settle()
+    await made.reconcile()
     stalled = made.condition("Stalled")
     assert (stalled["status"], stalled["reason"]) == ("True", "WaitingForNodes")
     assert "none came in 15 minutes" in stalled["message"]
@@ -63,7 +64,8 @@ async def test_after_fifteen_minutes_it_is_stalled_also_for_a_new_process() -> N
 async def test_a_node_that_comes_serves_at_once() -> None:
     made = await waiting()
     made.seconds += 20 * 60
-    await made.settle()
+    await made.reconcile()
+    assert made.condition("Stalled")["status"] == "True"
     made.cluster.add_node("new", 4)
     made.cluster.objects["nodes", "", "new"]["metadata"]["labels"]["pool"] = "spot"
     for key in [key for key in made.cluster.objects if key[0] == PODS.plural]:
