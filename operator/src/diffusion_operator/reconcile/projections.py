@@ -62,6 +62,8 @@ def _kept(resource: Resource, obj: JsonObject) -> JsonObject | None:
     spec = obj.get("spec") or {}
     if resource is PODS:
         kept["spec"] = {"nodeName": spec["nodeName"]} if spec.get("nodeName") else {}
+        images = ({"name": c.get("name"), "image": c.get("image")} for c in spec.get("containers") or ())
+        kept["spec"]["containers"] = list(images)
     elif resource is REPLICA_SETS:
         pod = spec.get("template", {}).get("spec", {})
         kept["spec"] = {
