@@ -51,17 +51,18 @@ class PodTraits:
 
 @dataclass(frozen=True, slots=True)
 class QuotaLimit:
-    """`allowed` of `hard` may be this owner's in all; others of the namespace have `others`."""
+    """`allowed` of `hard` may be this owner's in all; it holds `own`, others of the namespace `others`."""
 
     quota: str
     key: str
     hard: int
     others: int
+    own: int = 0
 
     @property
     def allowed(self) -> int:
-        """Never below 0, when a quota was lowered under what runs."""
-        return max(0, self.hard - self.others)
+        """Never less than what exists: a quota that was lowered stops no pod."""
+        return max(self.own, self.hard - self.others)
 
     def words(self) -> str:
         """`quota team: requests.nvidia.com/gpu 4, of which others use 3`."""
@@ -89,7 +90,7 @@ class QuotaUse:
         own = self.held.get(owner, {}).get(key, 0)
         coming = sum(counts.get(key, 0) for name, counts in self.coming.items() if name != owner)
         others = max(0, self.quota.used.get(key, 0) - own) + coming
-        return QuotaLimit(self.quota.name, key, self.quota.hard[key], others)
+        return QuotaLimit(self.quota.name, key, self.quota.hard[key], others, own)
 
 
 def parse_quota(raw: Raw) -> Quota:

@@ -27,15 +27,11 @@ class Budget:
             allowed, self.blocked = self._gpus // gpus_each, self._gpu_limit
         if self._pods is not None and self._pods < allowed:
             allowed, self.blocked = self._pods, self._pod_limit
-        self.spend(gpus_each, allowed)
-        return allowed
-
-    def spend(self, gpus_each: int, count: int) -> None:
-        """Count what runs already: it is not stopped when a quota was lowered under it."""
         if self._gpus is not None:
-            self._gpus = max(0, self._gpus - gpus_each * count)
+            self._gpus -= gpus_each * allowed
         if self._pods is not None:
-            self._pods = max(0, self._pods - count)
+            self._pods -= allowed
+        return allowed
 
     def allows(self, gpus_each: int) -> bool:
         """Whether one pod more could be created beside all that was taken."""

@@ -47,8 +47,8 @@ def _keep(kept: Sequence[Offer], wanted: int, budget: Budget) -> list[Share]:
     shares = []
     for offer in kept:
         stay = min(offer.kept, wanted)
-        share = Share(offer, present=offer.group.fits(offer.plan, stay))
-        budget.spend(share.gpus, share.present)
+        share = Share(offer)
+        share.present = budget.take(share.gpus, offer.group.fits(offer.plan, stay))
         wanted -= share.present
         shares.append(share)
     return shares

@@ -41,7 +41,7 @@ def plan_status(group: GroupDecision) -> JsonObject:
         "rejected": [_rejected(candidate) for candidate in plan.rejected],
         "overrides": _sentences(plan.overrides),
     }
-    if plan.device == "cuda":
+    if plan.device == "cuda" and not group.downgraded_from:  # a fallback has no forecast of its time
         status["predictedSecondsPerRequest"] = round(plan.time.per_request_seconds, 4)
     if group.downgraded_from:
         status["downgradedFrom"] = group.downgraded_from

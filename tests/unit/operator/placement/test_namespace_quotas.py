@@ -84,6 +84,17 @@ def test_a_lowered_quota_stops_nothing_that_runs() -> None:
     assert world.decide(dd).groups[0].replicas == 2
 
 
+def test_replicas_whose_pods_the_quota_refused_are_not_called_running() -> None:
+    dd = Dd().gpus_per_replica(1).replicas(3)
+    world = scene()
+    world.apply(dd, world.decide(dd))
+    world.quotas = [quota({GPU_KEY: "2"})]
+    decision = world.decide(dd)
+    assert [group.replicas for group in decision.groups] == [2]
+    assert decision.refusal is not None
+    assert decision.refusal.message.startswith("1 of 3 replicas waits")
+
+
 def test_another_deployment_that_has_no_pods_yet_is_counted() -> None:
     world = scene(quota({GPU_KEY: "3"}))
     one = Dd("one").gpus_per_replica(1).replicas(2)
