@@ -68,7 +68,9 @@ def fill_from_memory(tensors: Mapping[str, torch.Tensor]) -> Fill:
     def fill(targets: Sequence[Target]) -> None:
         with torch.no_grad():
             for name, tensor, first_row in targets:
-                rows = tensors[name][first_row : first_row + tensor.shape[0]] if tensor.ndim else tensors[name]
+                rows = (
+                    tensors[name][first_row : first_row + tensor.shape[0]] if tensor.ndim else tensors[name]
+                )
                 tensor.copy_(rows)
 
     return fill
@@ -170,7 +172,7 @@ def _sources(
 
 
 def _renamed(module: Any, state: Mapping[str, Any], names: Sequence[str]) -> dict[str, str] | None:
-    """Stored name -> name in the class, by transformers' own rules. None when a rule does more than rename."""
+    """Stored name -> name in the class, by transformers' rules. None when a rule does more than rename."""
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
@@ -256,9 +258,7 @@ def _through_own_loader(
         if info.get(kind):
             words = kind.replace("_", " ")
             first = min(str(key) for key in info[kind])
-            raise EngineRefusal(
-                BROKEN_FOLDER, f"{folder} does not fit {part.class_name}: {words} {first}."
-            )
+            raise EngineRefusal(BROKEN_FOLDER, f"{folder} does not fit {part.class_name}: {words} {first}.")
     module.requires_grad_(False)
     weights = {name: parameter.data for name, parameter in module.named_parameters()}
     put(module, {name: tensor.to(META) for name, tensor in weights.items()})

@@ -48,9 +48,7 @@ def load_pipeline(
                 place(name, parts[name], fill)
         else:
             with record.stage("build"):
-                parts[name] = part_class(part).from_pretrained(
-                    str(folder.path / name), local_files_only=True
-                )
+                parts[name] = part_class(part).from_pretrained(str(folder.path / name), local_files_only=True)
     pipeline = getattr(importlib.import_module("diffusers"), folder.family.pipeline_class)(**parts)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

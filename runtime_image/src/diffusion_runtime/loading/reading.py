@@ -150,7 +150,7 @@ class _Work:
         ring = torch.empty(SLOTS_PER_THREAD * CHUNK_BYTES, dtype=torch.uint8)
         ring.zero_()
         lock(ring, device)
-        slots = ring.split(CHUNK_BYTES)
+        slots = torch.split(ring, CHUNK_BYTES)
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         copied = [torch.cuda.Event() for _ in slots]  # type: ignore[no-untyped-call]
         # Targets may lie in memory that kernels queued before still use.
@@ -172,7 +172,7 @@ class _Work:
 
 def read_exactly(chunk: Chunk, into: torch.Tensor) -> None:
     """Fill `into` (uint8, on the host) with the chunk's bytes."""
-    left = memoryview(into.numpy())
+    left = memoryview(into.numpy())  # type: ignore[arg-type]
     offset = chunk.offset
     while left:
         try:

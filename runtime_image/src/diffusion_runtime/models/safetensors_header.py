@@ -24,7 +24,7 @@ _DTYPE_BYTES = {
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One tensor of a file: its elements and the bytes that it takes there, from byte `offset` of the file."""
+    """One tensor of a file: its elements and its bytes, from byte `offset` of the file on."""
 
     elements: int
     stored_bytes: int

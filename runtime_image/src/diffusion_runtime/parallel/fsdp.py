@@ -50,7 +50,8 @@ def _materialise(transformer: torch.nn.Module, device: torch.device, fill: Fill)
     def allocate(tensor: torch.Tensor) -> torch.Tensor:
         return torch.empty_like(tensor, device=device) if tensor.is_meta else tensor.to(device)
 
-    transformer._apply(allocate)  # FSDP2 takes the new storage over here, as after `to_empty`
+    # FSDP2 takes new storage over here, as it does for `to_empty`, which would empty the buffers too.
+    transformer._apply(allocate)  # type: ignore[no-untyped-call]
     targets: list[Target] = []
     for name, parameter in transformer.named_parameters():
         assert isinstance(parameter, DTensor)  # noqa: S101  # the root took all that no unit has

@@ -131,7 +131,7 @@ class LayerwiseBlocks:
         self._arena = host_bytes(sum(size for _, size in packed))
         storage: dict[str, torch.Tensor] = {}
         targets: list[Target] = []
-        pieces = self._arena.split([size for _, size in packed]) if packed else ()
+        pieces = torch.split(self._arena, [size for _, size in packed]) if packed else ()
         for parameters, (places, _), piece in zip(streamed, packed, pieces, strict=True):
             for parameter, place in zip(parameters, places, strict=True):
                 name = names[id(parameter)]
@@ -238,5 +238,5 @@ def stream_blocks(
     device: torch.device,
     fill: Fill,
 ) -> LayerwiseBlocks:
-    """Stream `blocks` of `module` (without storage yet); everything else of it lives on the device for good."""
+    """Stream `blocks` of `module` (without storage yet); everything else of it stays on the device."""
     return LayerwiseBlocks(module, blocks, prefetch, resident, device, fill)
