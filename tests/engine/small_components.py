@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 
-from diffusion_runtime.loading.allowed import AllowedPart
-
 TEXT: dict[str, Any] = {
     "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -90,19 +88,17 @@ TRANSFORMERS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def write_component(class_name: str, folder: Path, **saving: Any) -> AllowedPart:
-    """A folder with random float32 weights; `saving` goes to `save_pretrained`."""
+def write_component(class_name: str, folder: Path, **saving: Any) -> Any:
+    """The class, and a folder with random float32 weights of it; `saving` goes to `save_pretrained`."""
     torch.manual_seed(len(class_name))
     if class_name in DIFFUSERS:
-        library = "diffusers"
-        module = getattr(importlib.import_module(library), class_name)(**DIFFUSERS[class_name])
+        module = getattr(importlib.import_module("diffusers"), class_name)(**DIFFUSERS[class_name])
     else:
-        library = "transformers"
-        package = importlib.import_module(library)
+        package = importlib.import_module("transformers")
         config, values = TRANSFORMERS[class_name]
         module = getattr(package, class_name)(getattr(package, config)(**values))
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.uniform_(-1, 1)  # what is left at its first value proves nothing
     module.save_pretrained(folder, **saving)
-    return AllowedPart(library, class_name, weights=True)  # type: ignore[arg-type]
+    return type(module)

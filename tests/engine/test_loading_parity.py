@@ -1,4 +1,4 @@
-"""Weights read straight into place are, bit for bit, what the libraries' own loaders give; for every class."""
+"""Weights read straight into place are, bit for bit, what each library's own loader gives; every class."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from diffusion_runtime.loading import component
-from diffusion_runtime.loading.component import open_component, part_class
+from diffusion_runtime.loading.component import open_component
 from diffusion_runtime.loading.record import LoadRecord
 from diffusion_runtime.loading.refusal import EngineRefusal
 from diffusion_runtime.planning.documents import Residency
@@ -41,14 +41,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, A
     return folders
 
 
-def loaded(folder: Path, part: Any, dtype: torch.dtype) -> torch.nn.Module:
-    module, fill = open_component(folder, part, dtype, LoadRecord())
+def loaded(folder: Path, cls: Any, dtype: torch.dtype) -> torch.nn.Module:
+    module, fill = open_component(folder, cls, dtype, LoadRecord())
     place(module, Residency(mode="resident"), CPU, fill)
     return module
 
 
-def reference(folder: Path, part: Any, dtype: torch.dtype) -> torch.nn.Module:
-    module: torch.nn.Module = part_class(part).from_pretrained(
+def reference(folder: Path, cls: Any, dtype: torch.dtype) -> torch.nn.Module:
+    module: torch.nn.Module = cls.from_pretrained(
         str(folder), local_files_only=True, use_safetensors=True, dtype=dtype
     )
     return module
@@ -65,8 +65,8 @@ def tensors_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 def test_same_bits_as_the_librarys_own_loader(
     name: str, dtype: torch.dtype, written: dict[str, tuple[Path, Any]]
 ) -> None:
-    folder, part = written[name]
-    ours, theirs = loaded(folder, part, dtype), reference(folder, part, dtype)
+    folder, cls = written[name]
+    ours, theirs = loaded(folder, cls, dtype), reference(folder, cls, dtype)
     found, expected = tensors_of(ours), tensors_of(theirs)
     assert found.keys() == expected.keys()
     for key, tensor in expected.items():
@@ -101,7 +101,7 @@ def test_names_that_older_versions_wrote(tmp_path: Path) -> None:
     """Published Qwen2.5-VL files say `model.layers` and `visual`; the class says `model.language_model`."""
     from safetensors.torch import load_file, save_file
 
-    part = write_component("Qwen2_5_VLForConditionalGeneration", tmp_path)
+    cls = write_component("Qwen2_5_VLForConditionalGeneration", tmp_path)
     file = tmp_path / "model.safetensors"
     old = {
         key.replace("model.language_model.", "model.").replace("model.visual.", "visual."): tensor
@@ -109,7 +109,7 @@ def test_names_that_older_versions_wrote(tmp_path: Path) -> None:
     }
     assert any(key.startswith("model.layers.") for key in old)
     save_file(old, file, metadata={"format": "pt"})
-    ours, theirs = (make(tmp_path, part, torch.bfloat16) for make in (loaded, reference))
+    ours, theirs = (make(tmp_path, cls, torch.bfloat16) for make in (loaded, reference))
     for key, tensor in tensors_of(theirs).items():
         assert torch.equal(tensors_of(ours)[key], tensor), key
 
@@ -117,12 +117,12 @@ def test_names_that_older_versions_wrote(tmp_path: Path) -> None:
 def test_both_names_of_a_tie_with_different_bytes_are_two_weights(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    part = write_component("UMT5EncoderModel", tmp_path)
+    cls = write_component("UMT5EncoderModel", tmp_path)
     file = tmp_path / "model.safetensors"
     weights = load_file(file)
     weights["encoder.embed_tokens.weight"] = weights["shared.weight"] + 1
     save_file(weights, file, metadata={"format": "pt"})
-    ours, theirs = (make(tmp_path, part, torch.float32) for make in (loaded, reference))
+    ours, theirs = (make(tmp_path, cls, torch.float32) for make in (loaded, reference))
     assert shared(ours) == shared(theirs) == set()
     for key, tensor in tensors_of(theirs).items():
         assert torch.equal(tensors_of(ours)[key], tensor), key
@@ -132,7 +132,7 @@ def test_both_names_of_a_tie_with_different_bytes_are_two_weights(tmp_path: Path
 def test_files_that_do_not_fit_the_class_are_refused(tmp_path: Path, change: str) -> None:
     from safetensors.torch import load_file, save_file
 
-    part = write_component("FluxTransformer2DModel", tmp_path)
+    cls = write_component("FluxTransformer2DModel", tmp_path)
     file = tmp_path / "diffusion_pytorch_model.safetensors"
     weights = load_file(file)
     if change == "missing":
@@ -144,4 +144,4 @@ def test_files_that_do_not_fit_the_class_are_refused(tmp_path: Path, change: str
     save_file(weights, file, metadata={"format": "pt"})
     key = "y_embedder" if change == "unexpected" else "x_embedder"
     with pytest.raises(EngineRefusal, match=rf"FluxTransformer2DModel: {change} keys {key}.weight\.$"):
-        open_component(tmp_path, part, torch.bfloat16, LoadRecord())
+        open_component(tmp_path, cls, torch.bfloat16, LoadRecord())

@@ -8,7 +8,6 @@ and fills from memory: slower, and the component is whole on the host meanwhile.
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,6 @@ from diffusion_runtime.models.folder import component_tensors
 from diffusion_runtime.models.safetensors_header import TensorEntry
 from diffusion_runtime.storage import Fill, Target, put
 
-from .allowed import AllowedPart
 from .folder import BROKEN_FOLDER
 from .reading import Read, read_all
 from .record import LoadRecord
@@ -37,18 +35,19 @@ STORED_DTYPE: dict[str, torch.dtype] = {
 
 
 def open_component(
-    folder: Path, part: AllowedPart, dtype: torch.dtype, record: LoadRecord
+    folder: Path, cls: Any, dtype: torch.dtype, record: LoadRecord
 ) -> tuple[torch.nn.Module, Fill]:
-    """The module with parameters on the meta device and buffers on the CPU, and what fills them.
+    """A module of `cls` with parameters on the meta device and buffers on the CPU, and what fills them.
 
+    `cls` is a model class of diffusers or transformers; the folder's own word on it was checked before.
     Raises EngineRefusal when the files lack weights of the class, bring others, or other shapes.
     """
     stored = component_tensors(folder)
     with record.stage("build"):
-        module, dtypes = _build(folder, part, dtype)
-        sources = _sources(module, part, folder, stored)
+        module, dtypes = _build(folder, cls, dtype)
+        sources = _sources(module, cls, folder, stored)
     if sources is None:
-        return _through_own_loader(folder, part, dtype, record)
+        return _through_own_loader(folder, cls, dtype, record)
     with record.stage("build"):
         _set_dtypes(module, dtypes)
 
@@ -76,9 +75,8 @@ def fill_from_memory(tensors: Mapping[str, torch.Tensor]) -> Fill:
     return fill
 
 
-def part_class(part: AllowedPart) -> Any:
-    """The class of an allowed part."""
-    return getattr(importlib.import_module(part.library), part.class_name)
+def _is_diffusers(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == "diffusers"
 
 
 def _read(source: TensorEntry, target: torch.Tensor, first_row: int) -> Read:
@@ -87,12 +85,9 @@ def _read(source: TensorEntry, target: torch.Tensor, first_row: int) -> Read:
     return Read(source.path, offset, STORED_DTYPE[source.dtype], target)
 
 
-def _build(
-    folder: Path, part: AllowedPart, dtype: torch.dtype
-) -> tuple[torch.nn.Module, dict[str, torch.dtype]]:
+def _build(folder: Path, cls: Any, dtype: torch.dtype) -> tuple[torch.nn.Module, dict[str, torch.dtype]]:
     """The module, and the dtype that the library's loader would give each parameter and stored buffer."""
-    cls = part_class(part)
-    if part.library == "diffusers":
+    if _is_diffusers(cls):
         config = cls.load_config(str(folder), local_files_only=True)
         before = torch.get_default_dtype()
         torch.set_default_dtype(dtype)
@@ -141,11 +136,11 @@ def _set_dtypes(module: torch.nn.Module, dtypes: Mapping[str, torch.dtype]) -> N
 
 
 def _sources(
-    module: torch.nn.Module, part: AllowedPart, folder: Path, stored: Mapping[str, TensorEntry]
+    module: torch.nn.Module, cls: Any, folder: Path, stored: Mapping[str, TensorEntry]
 ) -> dict[str, TensorEntry] | None:
     """Parameter and stored buffer -> where it lies. None when the class converts weights while loading."""
     state = module.state_dict()
-    if part.library == "diffusers":
+    if _is_diffusers(cls):
         named: dict[str, TensorEntry] = dict(stored)
         module._fix_state_dict_keys_on_load(named)  # type: ignore[operator]
     else:
@@ -157,7 +152,7 @@ def _sources(
     _spread_ties(module, found)
     missing = [name for name in state if name not in found]
     unexpected = [name for name in named if name not in state]
-    ignored = _ignored(module, part)
+    ignored = _ignored(module)
     problems = {
         "missing keys": [n for n in missing if not _any(ignored["missing"], n)],
         "unexpected keys": [n for n in unexpected if not _any(ignored["unexpected"], n)],
@@ -165,9 +160,7 @@ def _sources(
     }
     for words, names in problems.items():
         if names:
-            raise EngineRefusal(
-                BROKEN_FOLDER, f"{folder} does not fit {part.class_name}: {words} {min(names)}."
-            )
+            raise EngineRefusal(BROKEN_FOLDER, f"{folder} does not fit {cls.__name__}: {words} {min(names)}.")
     return found
 
 
@@ -225,11 +218,11 @@ def _untie(module: torch.nn.Module, name: str) -> None:
     parameters[key] = torch.nn.Parameter(torch.empty_like(tied), requires_grad=False)
 
 
-def _ignored(module: Any, part: AllowedPart) -> dict[str, list[str]]:
+def _ignored(module: Any) -> dict[str, list[str]]:
     """Patterns of names that the class itself allows to be missing or unexpected."""
     unexpected = list(getattr(module, "_keys_to_ignore_on_load_unexpected", None) or ())
     missing = list(getattr(module, "_keys_to_ignore_on_load_missing", None) or ())
-    if part.library == "transformers":  # tables that older checkpoints stored
+    if not _is_diffusers(type(module)):  # tables that older checkpoints stored
         buffers = [name for name, _ in module.named_buffers()]
         if any(name.endswith("rotary_emb.inv_freq") for name in buffers):
             unexpected.append(r"rotary_emb\.inv_freq")
@@ -243,11 +236,11 @@ def _any(patterns: Sequence[str], name: str) -> bool:
 
 
 def _through_own_loader(
-    folder: Path, part: AllowedPart, dtype: torch.dtype, record: LoadRecord
+    folder: Path, cls: Any, dtype: torch.dtype, record: LoadRecord
 ) -> tuple[torch.nn.Module, Fill]:
     """The library's `from_pretrained`; then parameters go to the meta device and are filled from memory."""
     with record.stage("read"):
-        module, info = part_class(part).from_pretrained(
+        module, info = cls.from_pretrained(
             str(folder),
             local_files_only=True,
             use_safetensors=True,
@@ -258,7 +251,7 @@ def _through_own_loader(
         if info.get(kind):
             words = kind.replace("_", " ")
             first = min(str(key) for key in info[kind])
-            raise EngineRefusal(BROKEN_FOLDER, f"{folder} does not fit {part.class_name}: {words} {first}.")
+            raise EngineRefusal(BROKEN_FOLDER, f"{folder} does not fit {cls.__name__}: {words} {first}.")
     module.requires_grad_(False)
     weights = {name: parameter.data for name, parameter in module.named_parameters()}
     put(module, {name: tensor.to(META) for name, tensor in weights.items()})

@@ -16,7 +16,8 @@ from diffusion_runtime.models.folder import component_tensors
 from diffusion_runtime.planning.documents import DtypeName
 from diffusion_runtime.storage import Fill
 
-from .component import open_component, part_class
+from .allowed import AllowedPart
+from .component import open_component
 from .folder import ModelFolder
 from .record import LoadRecord
 
@@ -43,12 +44,17 @@ def load_pipeline(
     parts: dict[str, Any] = {}
     for name, part in folder.family.parts.items():
         if part.weights:
-            parts[name], fill = open_component(folder.path / name, part, TORCH_DTYPE[dtype[name]], record)
+            module, fill = open_component(folder.path / name, _class(part), TORCH_DTYPE[dtype[name]], record)
             with record.stage("place"):
-                place(name, parts[name], fill)
+                place(name, module, fill)
+            parts[name] = module
         else:
             with record.stage("build"):
-                parts[name] = part_class(part).from_pretrained(str(folder.path / name), local_files_only=True)
+                parts[name] = _class(part).from_pretrained(str(folder.path / name), local_files_only=True)
     pipeline = getattr(importlib.import_module("diffusers"), folder.family.pipeline_class)(**parts)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _class(part: AllowedPart) -> Any:
+    return getattr(importlib.import_module(part.library), part.class_name)
