@@ -242,6 +242,10 @@ class EngineReport(Document):
     ranks: Positive
     planned_peak_per_gpu_bytes: NonNegative
     load_seconds: float | None = None
+    load_stages: dict[str, float] = Field(default_factory=dict)
+    """Seconds of the slowest rank: import, build, read, place, warm."""
+    loaded_bytes: NonNegative = 0
+    """Bytes that all ranks read from files."""
     seconds_per_step: float | None = None
     seconds_per_request: float | None = None
     phases: dict[str, PhaseMeasurement] = Field(default_factory=dict)

@@ -42,7 +42,15 @@ def with_ready(report: EngineReport, ranks: Sequence[Ready]) -> EngineReport:
     """All ranks have loaded."""
     load = worst_of([rank.load for rank in ranks])
     return report.model_copy(
-        update={"load_seconds": load.seconds, "versions": ranks[0].versions, "phases": {"load": load}}
+        update={
+            "load_seconds": load.seconds,
+            "load_stages": {
+                name: max(rank.stages.get(name, 0.0) for rank in ranks) for name in ranks[0].stages
+            },
+            "loaded_bytes": sum(rank.loaded_bytes for rank in ranks),
+            "versions": ranks[0].versions,
+            "phases": {"load": load},
+        }
     )
 
 
