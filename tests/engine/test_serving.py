@@ -82,6 +82,8 @@ def test_report_is_the_contract_document(server: RealServer) -> None:
     assert report.seconds_per_request is not None
     assert report.seconds_per_request > 0
     assert report.versions["torch"]
+    assert set(report.load_stages) == {"import", "build", "read", "place", "warm"}
+    assert report.loaded_bytes > 1e6
 
 
 def test_probes_and_metrics(server: RealServer) -> None:

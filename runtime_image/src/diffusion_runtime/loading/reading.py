@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,24 +60,22 @@ def thread_count() -> int:
 
 
 def read_all(reads: Sequence[Read], on_bytes: BytesRead = lambda _: None, threads: int | None = None) -> None:
-    """Do all reads; every target is complete when it returns, on a GPU as well. Targets on one device.
+    """Do all reads; every target is complete when it returns, on a GPU as well.
 
     `on_bytes(n)` is called after every n bytes, from any thread. Raises EngineRefusal naming a file that is
     shorter than promised or cannot be read; the other threads stop.
     """
     with ExitStack() as files:
         chunks = list(_chunks(reads, files))
-        if not chunks:
-            return
-        count = min(threads or thread_count(), len(chunks))
-        work = _Work(chunks, on_bytes)
-        device = chunks[0].target.device
-        before = torch.cuda.current_stream(device) if device.type == "cuda" else None
-        crew = [threading.Thread(target=work.run, args=(device, before)) for _ in range(count)]
+        devices = {read.target.device for read in reads if read.target.is_cuda}
+        work = _Work(chunks, on_bytes, {device: torch.cuda.current_stream(device) for device in devices})
+        crew = [threading.Thread(target=work.run) for _ in range(min(threads or thread_count(), len(chunks)))]
         for thread in crew:
             thread.start()
         for thread in crew:
             thread.join()
+    if devices:
+        torch.cuda.empty_cache()  # what casts took from the allocator, on streams that are no more
     if work.failure is not None:
         raise work.failure
 
@@ -104,70 +102,86 @@ def _open(path: Path) -> int:
 
 
 class _Work:
-    """Chunks that threads take one after the other, and the first failure."""
+    """Chunks that threads take one after the other, and the first failure.
 
-    def __init__(self, chunks: Sequence[Chunk], on_bytes: BytesRead) -> None:
+    `before`: per GPU the stream whose queued kernels may still use the memory of the targets.
+    """
+
+    def __init__(
+        self, chunks: Sequence[Chunk], on_bytes: BytesRead, before: Mapping[torch.device, torch.cuda.Stream]
+    ) -> None:
         self.failure: BaseException | None = None
         self._chunks = iter(chunks)
         self._on_bytes = on_bytes
+        self._before = before
         self._lock = threading.Lock()
 
-    def run(self, device: torch.device, before: torch.cuda.Stream | None) -> None:
+    def run(self) -> None:
         """One thread's part."""
         try:
-            with torch.no_grad():
-                if before is None:
-                    self._to_host()
-                else:
-                    self._to_gpu(device, before)
+            with torch.no_grad(), ExitStack() as rings:
+                self._take(rings)
         except BaseException as error:  # noqa: BLE001  # raised again by the caller's thread
             with self._lock:
                 self.failure = self.failure or error
 
-    def _each(self) -> Iterator[Chunk]:
-        while True:
-            with self._lock:
-                chunk = None if self.failure else next(self._chunks, None)
-            if chunk is None:
-                return
-            yield chunk
+    def _take(self, rings: ExitStack) -> None:
+        """Chunks until there are none; what it has begun on a GPU is complete when `rings` closes."""
+        of_device: dict[torch.device, _Ring] = {}
+        scratch = torch.empty(0, dtype=torch.uint8)
+        while (chunk := self._next()) is not None:
+            device = chunk.target.device
+            if device.type == "cuda":
+                if device not in of_device:
+                    of_device[device] = _Ring(device, self._before[device])
+                    rings.callback(of_device[device].finish)
+                of_device[device].bring(chunk)
+            elif chunk.target.dtype == chunk.dtype:
+                read_exactly(chunk, chunk.target.view(torch.uint8))
+            else:
+                scratch = scratch if scratch.nbytes else torch.empty(CHUNK_BYTES, dtype=torch.uint8)
+                stored = scratch[: chunk.stored_bytes]
+                read_exactly(chunk, stored)
+                chunk.target.copy_(stored.view(chunk.dtype))
             self._on_bytes(chunk.stored_bytes)
 
-    def _to_host(self) -> None:
-        scratch = torch.empty(0, dtype=torch.uint8)
-        for chunk in self._each():
-            if chunk.target.dtype == chunk.dtype:
-                read_exactly(chunk, chunk.target.view(torch.uint8))
-                continue
-            if not scratch.nbytes:
-                scratch = torch.empty(CHUNK_BYTES, dtype=torch.uint8)
-            stored = scratch[: chunk.stored_bytes]
-            read_exactly(chunk, stored)
-            chunk.target.copy_(stored.view(chunk.dtype))
+    def _next(self) -> Chunk | None:
+        with self._lock:
+            return None if self.failure else next(self._chunks, None)
 
-    def _to_gpu(self, device: torch.device, before: torch.cuda.Stream) -> None:
+
+class _Ring:
+    """Page-locked slots of one thread on the way to one GPU: one is read into while another is copied."""
+
+    def __init__(self, device: torch.device, before: torch.cuda.Stream) -> None:
         torch.cuda.set_device(device)
-        ring = torch.empty(SLOTS_PER_THREAD * CHUNK_BYTES, dtype=torch.uint8)
-        ring.zero_()
-        lock(ring, device)
-        slots = torch.split(ring, CHUNK_BYTES)
-        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        copied = [torch.cuda.Event() for _ in slots]  # type: ignore[no-untyped-call]
-        # Targets may lie in memory that kernels queued before still use.
-        stream.wait_stream(before)
-        with torch.cuda.stream(stream):
-            for turn, chunk in enumerate(self._each()):
-                slot = turn % len(slots)
-                copied[slot].synchronize()
-                stored = slots[slot][: chunk.stored_bytes]
-                read_exactly(chunk, stored)
-                if chunk.target.dtype == chunk.dtype:
-                    chunk.target.view(torch.uint8).copy_(stored, non_blocking=True)
-                else:
-                    # The allocator gives this memory back to this stream only: no later chunk is hurt.
-                    chunk.target.copy_(stored.to(device, non_blocking=True).view(chunk.dtype))
-                copied[slot].record(stream)
-        stream.synchronize()
+        self._memory = torch.zeros(SLOTS_PER_THREAD * CHUNK_BYTES, dtype=torch.uint8)
+        lock(self._memory, device)
+        self._slots = torch.split(self._memory, CHUNK_BYTES)
+        self._copied = [torch.cuda.Event(blocking=True) for _ in self._slots]  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream.wait_stream(before)
+        self._turn = 0
+
+    def bring(self, chunk: Chunk) -> None:
+        """Read into the next slot, start its copy. A cast runs behind the copy, on the GPU."""
+        slot = self._turn % len(self._slots)
+        self._turn += 1
+        self._copied[slot].synchronize()
+        stored = self._slots[slot][: chunk.stored_bytes]
+        read_exactly(chunk, stored)
+        with torch.cuda.stream(self._stream):
+            if chunk.target.dtype == chunk.dtype:
+                chunk.target.view(torch.uint8).copy_(stored, non_blocking=True)
+            else:
+                # Memory of this stream: given back, it can only be taken by the next cast of this thread.
+                there = stored.to(chunk.target.device, non_blocking=True)
+                chunk.target.copy_(there.view(chunk.dtype))
+            self._copied[slot].record(self._stream)
+
+    def finish(self) -> None:
+        """Wait for the last copies: the slots must outlive them."""
+        self._stream.synchronize()
 
 
 def read_exactly(chunk: Chunk, into: torch.Tensor) -> None:
