@@ -111,11 +111,11 @@ class VaeSettings(Document):
 
 
 class ModelRef(Document):
-    """Which weights. `source` is `builtIn`, `path` or `huggingFace`."""
+    """Which weights. `source` is `builtIn`, `path`, `huggingFace` or `s3`."""
 
     name: str
     family: str
-    source: Literal["builtIn", "path", "huggingFace"] = "builtIn"
+    source: Literal["builtIn", "path", "huggingFace", "s3"] = "builtIn"
     path: str | None = None
     revision: str | None = None
 
