@@ -22,6 +22,8 @@ EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
 REPORT_SECONDS = 5.0
 TERMINATION_LOG = Path("/dev/termination-log")
 MESSAGE_BYTES = 4096
+MESSAGE_CHARACTERS = 500
+"""JSON may take six bytes for one."""
 CACHE_VARIABLE = "DIFFUSION_MODEL_CACHE"
 
 
@@ -106,11 +108,11 @@ def write_termination(path: Path, text: str) -> None:
 
 def _end(args: argparse.Namespace, code: int, answer: dict[str, Any]) -> int:
     answer = {"phase": "fetch", **answer}
-    answer["message"] = str(answer.get("message", ""))[:1000]
+    answer["message"] = str(answer.get("message", ""))[:MESSAGE_CHARACTERS]
     _say({"event": "done" if code == 0 else "failed", **answer})
     if code:
         sys.stderr.write(f"diffusion-runtime fetch: {answer['message']}\n")
-    write_termination(args.termination_log, json.dumps(answer))
+    write_termination(args.termination_log, json.dumps(answer, ensure_ascii=False))
     return code
 
 

@@ -193,8 +193,8 @@ def _verify(path: Path, file: RemoteFile, model: RemoteModel) -> None:
         path.unlink()
         raise FetchFailed(
             "WrongHash",
-            f"{where} has {kind} {digest.hexdigest()}, not the promised {promised}; it was deleted. If another "
-            "try ends so too, the file at the source or a proxy before it is damaged.",
+            f"{where} has {kind} {digest.hexdigest()}, not the promised {promised}; it was deleted. If "
+            "another try ends so too, the file at the source or a proxy before it is damaged.",
         )
 
 

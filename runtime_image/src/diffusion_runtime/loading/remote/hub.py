@@ -1,30 +1,34 @@
-"""A model repository on a Hugging Face hub, through huggingface_hub: redirects, retries, resuming, Xet.
+"""A model repository on a Hugging Face hub, through huggingface_hub's own requests: redirects, backoff that
+honours Retry-After, errors that say what is missing.
 
-What that library does not do is done around it (`fetch`): it never compares what came with the promised hash.
-The token comes from HF_TOKEN only, the hub from HF_ENDPOINT.
+Its download is not used: it starts a file again after the process has died, and never compares what came
+with the promised hash (`fetch` does). The token comes from HF_TOKEN only, the hub from HF_ENDPOINT.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import httpx2
-from huggingface_hub import constants, hf_hub_download, hf_hub_url
+from huggingface_hub import constants, hf_hub_url
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import (  # type: ignore[attr-defined]  # lazily exported, and documented
     build_hf_headers,
     hf_raise_for_status,
     http_backoff,
+    http_stream_backoff,
 )
-from huggingface_hub.utils import tqdm as hub_tqdm  # type: ignore[attr-defined]
 
 from diffusion_runtime.planning.errors import BadRequest
 
 from .source import FetchFailed, OnBytes, RemoteFile, RemoteModel
 
 TIMEOUT_S = 30.0
+PAUSE_S = 1.0
+TRIES_WITHOUT_PROGRESS = 5
 
 
 class HubSource:
@@ -43,8 +47,9 @@ class HubSource:
     def look(self) -> RemoteModel:
         """Every file with size and hash, at the commit that the revision means now."""
         url = f"{self._endpoint}/api/models/{self._repo}/revision/{self._revision.replace('/', '%2F')}"
+        got = self._get(url, params={"blobs": True})
         try:
-            answer = self._get(url, params={"blobs": True}).json()
+            answer = got.json()
             files = [_file(sibling) for sibling in answer["siblings"]]
             return RemoteModel(self._repo, str(answer["sha"]), {file.path: file for file in files})
         except (KeyError, TypeError, ValueError) as error:
@@ -69,24 +74,48 @@ class HubSource:
         return data
 
     def download(self, model: RemoteModel, file: RemoteFile, folder: Path, on_bytes: OnBytes) -> Path:
-        """The library's own download, which goes on with what an earlier process left in `folder`."""
-        try:
-            return Path(
-                hf_hub_download(
-                    self._repo,
-                    file.path,
-                    revision=model.commit,
-                    local_dir=folder,
-                    endpoint=self._endpoint,
-                    token=self._token,
-                    tqdm_class=_counter(on_bytes),
-                )
-            )
-        except (httpx2.HTTPError, OSError) as error:
-            self._fail(error, f"{file.path} of {self._repo}")
+        """Appends to what is there. Gives up after `TRIES_WITHOUT_PROGRESS` tries that brought nothing."""
+        target = folder / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("ab") as opened:
+            on_bytes(opened.tell())
+            tries = 0
+            while (start := opened.tell()) < file.size:
+                try:
+                    self._append(model, file, opened, on_bytes)
+                except httpx2.TransportError as error:
+                    tries = 0 if opened.tell() > start else tries + 1
+                    if tries >= TRIES_WITHOUT_PROGRESS:
+                        self._fail(error, f"{file.path} of {self._repo}")
+                    time.sleep(PAUSE_S)
+                except (httpx2.HTTPError, OSError) as error:
+                    self._fail(error, f"{file.path} of {self._repo}")
+        return target
+
+    def _append(self, model: RemoteModel, file: RemoteFile, opened: BinaryIO, on_bytes: OnBytes) -> None:
+        url = hf_hub_url(self._repo, file.path, revision=model.commit, endpoint=self._endpoint)
+        start = opened.tell()
+        headers = self._headers({"Range": f"bytes={start}-"} if start else {})
+        with http_stream_backoff(
+            "GET", url, headers=headers, timeout=TIMEOUT_S, retry_on_exceptions=()
+        ) as answer:
+            hf_raise_for_status(answer)
+            if start and answer.status_code == httpx2.codes.OK:  # a hub that ignores ranges
+                opened.truncate(0)
+                on_bytes(-start)
+            for piece in answer.iter_bytes():
+                opened.write(piece)
+                on_bytes(len(piece))
+        if opened.tell() == start:
+            raise httpx2.RemoteProtocolError("the answer is empty")
+
+    def _headers(self, more: dict[str, str]) -> dict[str, str]:
+        """Never compressed: ranges and sizes are those of the file."""
+        headers: dict[str, str] = build_hf_headers(token=self._token)
+        return headers | {"Accept-Encoding": "identity"} | more
 
     def _get(self, url: str, headers: dict[str, str] | None = None, **options: Any) -> httpx2.Response:
-        sent = build_hf_headers(token=self._token) | (headers or {})
+        sent = self._headers(headers or {})
         try:
             answer = http_backoff("GET", url, headers=sent, timeout=TIMEOUT_S, **options)
             hf_raise_for_status(answer)
@@ -124,17 +153,3 @@ def _file(sibling: dict[str, Any]) -> RemoteFile:
     lfs = sibling.get("lfs")
     digest = f"sha256:{lfs['sha256']}" if lfs else f"git:{sibling['blobId']}"
     return RemoteFile(path, int(sibling["size"]), digest)
-
-
-def _counter(on_bytes: OnBytes) -> type[Any]:
-    """A progress bar for the library that draws nothing and counts."""
-
-    class Counter(hub_tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            on_bytes(int(kwargs.get("initial") or 0))
-            super().__init__(*args, **(kwargs | {"disable": True}))  # type: ignore[no-untyped-call]
-
-        def update(self, n: float | None = 1) -> None:
-            on_bytes(int(n or 0))
-
-    return Counter

@@ -25,7 +25,7 @@ REQUESTS_AT_ONCE = 8
 
 
 def remote_facts(source: Source, variant: str | None) -> tuple[ModelFacts, RemoteModel]:
-    """Facts, named after the model, and what was looked at. Raises BadRequest, BadModelFolder, FetchFailed."""
+    """Facts, and the listing they are of. Raises BadRequest, BadModelFolder, FetchFailed."""
     model = source.look()
 
     def whole(file: RemoteFile) -> bytes:
