@@ -9,7 +9,12 @@ import json
 import sys
 from pathlib import Path
 
-from diffusion_runtime.commands.fetch import TERMINATION_LOG, add_revision_flags, write_termination
+from diffusion_runtime.commands.fetch import (
+    MESSAGE_CHARACTERS,
+    TERMINATION_LOG,
+    add_revision_flags,
+    write_termination,
+)
 from diffusion_runtime.commands.planning_flags import add_model_flag, facts_from_flag, sentence
 from diffusion_runtime.models.catalog import known_models
 from diffusion_runtime.planning.errors import BadModelFolder, BadRequest
@@ -91,10 +96,8 @@ def _facts(args: argparse.Namespace) -> ModelFacts:
 def _fail(args: argparse.Namespace, code: int, reason: str, message: str) -> int:
     print(f"diffusion-runtime inspect: {message}", file=sys.stderr)
     if args.compact:
-        write_termination(
-            args.termination_log,
-            json.dumps({"reason": reason, "phase": "inspect", "message": message[:1000]}),
-        )
+        answer = {"reason": reason, "phase": "inspect", "message": message[:MESSAGE_CHARACTERS]}
+        write_termination(args.termination_log, json.dumps(answer, ensure_ascii=False))
     return code
 
 
