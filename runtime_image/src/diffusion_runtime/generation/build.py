@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from diffusion_runtime.loading.attention import apply_attention
 from diffusion_runtime.loading.compiled import CompiledBlocks
 from diffusion_runtime.loading.folder import open_folder
 from diffusion_runtime.loading.pipeline import load_pipeline
@@ -81,11 +82,13 @@ def build(
     """
     folder = open_folder(Path(model_path))
     mesh = layout_mesh(execution.layout, device)
-    owner = ComponentOwner()
+    owner = ComponentOwner(device)
     compiled = CompiledBlocks(folder.family.varying) if execution.compile.enabled else None
 
     def place_component(name: str, module: torch.nn.Module, fill: Fill) -> None:
         blocks = [block for path, _ in folder.blocks.get(name, ()) for block in _children(module, path)]
+        if folder.kinds[name] == "transformer":
+            apply_attention(module, execution.attention.backend, device.type)
         if blocks and compiled is not None:
             compiled.add(blocks)
         if blocks and mesh is not None and execution.layout.ulysses > 1:
@@ -94,7 +97,8 @@ def build(
             in_use = shard(module, blocks, execution.layout.fsdp_blocks_per_unit, device, fill)
         else:
             in_use = place(module, execution.residency[name], device, fill, blocks)
-        owner.add(name, module, in_use, PHASES.get(folder.kinds[name], "text"))
+        moves = execution.residency[name].mode != "resident"
+        owner.add(name, module, in_use, PHASES.get(folder.kinds[name], "text"), moves=moves)
 
     pipeline = load_pipeline(folder, execution.dtype, place_component, record)
     _pin_device(pipeline, device)

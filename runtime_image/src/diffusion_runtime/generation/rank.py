@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from diffusion_runtime.planning.documents import Document
+from diffusion_runtime.planning.explain import format_bytes
 
 from .failures import describe, ends_rank
 from .messages import Done, PictureFailed, PictureRequest, Ready, StartRank
@@ -141,12 +142,14 @@ class RankProcess:
             # A bug met by this request alone: the request pays for it, the group goes on.
             self._channel.tell(PictureFailed(message=f"{type(error).__name__}: {error}"[:1000]))
             return
-        self._channel.tell(Done(phases=drawn.phases, seconds_per_step=drawn.seconds_per_step), body)
+        compiled = built.compiled is not None and built.compiled.used
+        done = Done(phases=drawn.phases, seconds_per_step=drawn.seconds_per_step, compiled=compiled)
+        self._channel.tell(done, body)
 
     def _loaded(self, done: int, total: int) -> None:
         """Start-up is judged by this: a slow disk is no hang."""
         self._enter("load", 100 * done // max(total, 1))
-        sys.stderr.write(f"loading: {done / 2**30:.1f} GiB of {total / 2**30:.1f} GiB\n")
+        sys.stderr.write(f"loading: {format_bytes(done)} of {format_bytes(total)}\n")
         sys.stderr.flush()
 
     def _enter(self, phase: str, step: int = 0) -> None:
