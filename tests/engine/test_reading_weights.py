@@ -68,7 +68,7 @@ def test_file_that_shrank_is_named_and_the_others_stop(tmp_path: Path) -> None:
     """Headers are checked before; this is a file cut while it is being read."""
     file = written(tmp_path / "weights.safetensors", torch.randn(1000))
     os.truncate(file, 2000)
-    with pytest.raises(EngineRefusal, match=r"weights\.safetensors ends at byte 2000, within a tensor"):
+    with pytest.raises(EngineRefusal, match=r"weights\.safetensors is truncated: it has 2000 bytes"):
         read_all([Read(file, 4, torch.float32, torch.empty(1000))], threads=3)
 
 

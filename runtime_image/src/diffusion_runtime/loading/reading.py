@@ -196,5 +196,8 @@ def read_exactly(chunk: Chunk, into: torch.Tensor) -> None:
                 BROKEN_FOLDER, f"{chunk.path} cannot be read at byte {offset}: {error.strerror}."
             ) from error
         if got == 0:
-            raise EngineRefusal(BROKEN_FOLDER, f"{chunk.path} ends at byte {offset}, within a tensor.")
+            size = os.fstat(chunk.descriptor).st_size
+            raise EngineRefusal(
+                BROKEN_FOLDER, f"{chunk.path} is truncated: it has {size} bytes and a tensor goes on beyond."
+            )
         left, offset = left[got:], offset + got
