@@ -142,8 +142,7 @@ class RankProcess:
             # A bug met by this request alone: the request pays for it, the group goes on.
             self._channel.tell(PictureFailed(message=f"{type(error).__name__}: {error}"[:1000]))
             return
-        compiled = built.compiled is not None and built.compiled.used
-        done = Done(phases=drawn.phases, seconds_per_step=drawn.seconds_per_step, compiled=compiled)
+        done = Done(phases=drawn.phases, seconds_per_step=drawn.seconds_per_step, compiled=drawn.compiled)
         self._channel.tell(done, body)
 
     def _loaded(self, done: int, total: int) -> None:
