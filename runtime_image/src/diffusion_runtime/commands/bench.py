@@ -32,6 +32,7 @@ from diffusion_runtime.loading.remote.source import FetchFailed
 from diffusion_runtime.planning.documents import Plan
 from diffusion_runtime.planning.errors import BadRequest
 from diffusion_runtime.planning.explain import format_bytes, format_seconds, layout_summary, residency_summary
+from diffusion_runtime.planning.facts import ModelFacts
 
 HELP = "measure modes, layouts and sizes on this machine"
 MAX_REPEATS = 9
@@ -79,7 +80,7 @@ def _sweep(args: argparse.Namespace) -> Sweep:
     if not 1 <= args.repeats <= MAX_REPEATS:
         raise BadRequest("repeats", f"--repeats is {args.repeats}; give 1 to {MAX_REPEATS}.")
     _check_folder(args.output)
-    facts = facts_from_flag(local_model(args))
+    facts = _named(facts_from_flag(local_model(args)), args.model_path)
     workload = workload_from_flags(args, facts)
     shapes = workload.shapes if args.sizes is None else sizes_from_flag(args.sizes, workload.shapes[0])
     return sweep(
@@ -91,6 +92,11 @@ def _sweep(args: argparse.Namespace) -> Sweep:
         layouts=args.layouts.split(","),
         shapes=shapes,
     )
+
+
+def _named(facts: ModelFacts, model: str) -> ModelFacts:
+    """A calibration holds for the model by the name that plans ask for, not for the folder it lies in."""
+    return facts.model_copy(update={"model": facts.model.model_copy(update={"name": model})})
 
 
 def _check_folder(folder: Path) -> None:
