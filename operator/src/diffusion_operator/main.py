@@ -19,6 +19,7 @@ from diffusion_operator.kube.errors import ApiError
 from diffusion_operator.kube.reports import HttpReportReader
 from diffusion_operator.kube.resources import REQUIRED_ACCESS
 from diffusion_operator.kube.rest import RestKubeClient, load_configuration
+from diffusion_operator.logs import configure_logging
 from diffusion_operator.reconcile.keys import Key
 from diffusion_operator.reconcile.metrics import Metrics
 from diffusion_operator.reconcile.queue import KeyedQueue
@@ -39,11 +40,7 @@ class CannotStart(Exception):
 def main() -> None:
     """Entry point of `diffusion-operator`. Exit codes: 0 stopped by signal, 1 failed, 2 bad settings."""
     settings = read_settings(sys.argv[1:])
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
-    if settings.log_level != "debug":
-        logging.getLogger("kopf").setLevel(logging.WARNING)
+    configure_logging(settings.log_level, settings.log_format)
     try:
         asyncio.run(run(settings))
     except (CannotStart, ConfigException) as error:
@@ -109,7 +106,8 @@ async def _serve(
     loop = asyncio.get_running_loop()
     queue: KeyedQueue[Key] = KeyedQueue(loop)
     reconciler = Reconciler(client, reports, settings.render, instance=settings.instance)
-    metrics.watch_queue(lambda: len(queue), lambda: len(reconciler.waiting))
+    metrics.watch_queue(lambda: len(queue), lambda: queue.oldest_s, lambda: len(reconciler.waiting))
+    metrics.set_leader(True)  # the chart runs one replica, and never two at once
     stop, watch_started = asyncio.Event(), asyncio.Event()
     _on_signals(loop, stop)
 

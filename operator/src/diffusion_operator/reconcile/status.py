@@ -10,6 +10,7 @@ from diffusion_operator.kube.resources import JsonObject
 from diffusion_operator.reconcile.compare import differences
 from diffusion_operator.reconcile.conditions import Situation, conditions_of, with_times
 from diffusion_operator.reconcile.plan_status import plan_status
+from diffusion_operator.reconcile.sighting import measured_peak_bytes
 from diffusion_runtime.planning.documents import EngineReport
 from diffusion_runtime.planning.explain import format_bytes
 
@@ -64,7 +65,7 @@ def _promise(situation: Situation, before: JsonObject) -> JsonObject:
     if not situation.groups:
         kept = situation.refusal is not None and situation.observation.deployments
         return {key: before[key] for key in ("plan", "placements") if kept and key in before}
-    promise: JsonObject = {"plan": plan_status(situation.groups[0])}
+    promise: JsonObject = {"plan": plan_status(situation.groups[0], situation.warnings)}
     if not situation.suspended:
         promise["placements"] = [
             {
@@ -81,14 +82,10 @@ def _promise(situation: Situation, before: JsonObject) -> JsonObject:
 def _observed(reports: Mapping[str, EngineReport]) -> JsonObject:
     """The worst that the ready engines measured. Times have two significant digits: they are no chart."""
     found = list(reports.values())
-    peaks = [
-        phase.driver_bytes or phase.reserved_bytes or 0
-        for report in found
-        for phase in report.phases.values()
-    ]
     observed: JsonObject = {}
-    if any(peaks):
-        observed["peakPerGPU"] = format_bytes(max(peaks))
+    peak_bytes = measured_peak_bytes(reports)
+    if peak_bytes is not None:
+        observed["peakPerGPU"] = format_bytes(peak_bytes)
     for name, values in (
         ("secondsPerStep", [report.seconds_per_step for report in found]),
         ("secondsPerRequest", [report.seconds_per_request for report in found]),

@@ -19,6 +19,7 @@ from diffusion_operator.api.names import FIELD_MANAGER, LABEL_DEPLOYMENT, LABEL_
 from diffusion_operator.inventory.ledger import build_ledger
 from diffusion_operator.inventory.objects import parse_deployment, parse_node, parse_pod
 from diffusion_operator.inventory.requests import BadObject
+from diffusion_operator.inventory.totals import GpuTotals, gpu_totals
 from diffusion_operator.kube.client import KubeClient
 from diffusion_operator.kube.errors import Forbidden, Invalid, NotFound
 from diffusion_operator.kube.reports import ReportReader
@@ -38,12 +39,16 @@ from diffusion_operator.reconcile.children import (
     list_children,
     unused_plans,
     unwanted_deployments,
+    unwanted_policies,
 )
 from diffusion_operator.reconcile.conditions import Situation
 from diffusion_operator.reconcile.current import current_groups
 from diffusion_operator.reconcile.events import EventRecorder, changes
 from diffusion_operator.reconcile.keys import DeploymentKey
+from diffusion_operator.reconcile.log_context import note_object
+from diffusion_operator.reconcile.monitoring import MonitorKeeper
 from diffusion_operator.reconcile.observe import Observation, deployment_view, pod_views, read_reports
+from diffusion_operator.reconcile.sighting import Sighting, sighting
 from diffusion_operator.reconcile.status import build_status
 from diffusion_operator.reconcile.status_writer import StatusWriter
 from diffusion_operator.render.children import render_children
@@ -60,11 +65,15 @@ RUNNING_PODS = "status.phase!=Succeeded,status.phase!=Failed"
 
 @dataclass(frozen=True)
 class Outcome:
-    """When to look again unasked (None: only on a hint), and how the pass went, for metrics."""
+    """When to look again unasked (None: only on a hint), and how the pass went, for metrics.
+
+    `seen` is None when the object is gone.
+    """
 
     recheck_after_s: float | None = None
     reason: str = "Ready"
     plan: str = "none"
+    seen: Sighting | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,8 @@ class _Decided:
 
     decision: Decision
     own_pods: Sequence[JsonObject]
+    capacity: tuple[GpuTotals, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def utc_now() -> datetime:
@@ -100,6 +111,7 @@ class Reconciler:
         self._now = now
         self._writer = ChildWriter(client)
         self._status = StatusWriter(client)
+        self._monitors = MonitorKeeper(client)
         self._events = EventRecorder(client, instance, now)
         # One lock from reading the ledger to writing the Deployment: two deployments never take one GPU.
         self._capacity_lock = asyncio.Lock()
@@ -116,6 +128,7 @@ class Reconciler:
             self.waiting.discard(key)
             return Outcome(reason="Gone")
 
+        note_object(dd)
         children = await list_children(self._client, dd)
         try:
             parsed = DiffusionDeployment.parse(dd)
@@ -149,17 +162,20 @@ class Reconciler:
             current = current_groups(dd.name, children)
             decision = decide(dd, ledger, current=current, engine_version=self._engine_version)
             own = [pod for pod in pods if _belongs_to(pod, dd.namespace, dd.name)]
+            capacity = gpu_totals(ledger)
             if decision.refusal is not None and not decision.groups:
                 # What serves keeps serving until something can take its place.
-                return _Decided(decision, own)
+                return _Decided(decision, own, capacity)
             await self._write(dd, decision, children)
-            return _Decided(decision, own)
+        warning = await self._monitors.keep(dd)
+        return _Decided(decision, own, capacity, (warning,) if warning else ())
 
     async def _write(self, dd: DiffusionDeployment, decision: Decision, children: Children) -> None:
         manifests = render_children(dd, decision, self._settings)
         if dd.spec.suspend:
             manifests = [manifest for manifest in manifests if manifest["kind"] != DEPLOYMENTS.kind]
         await self._writer.apply(children, manifests)
+        await self._writer.remove(children, unwanted_policies(children, manifests))
         wanted = [
             manifest["metadata"]["name"] for manifest in manifests if manifest["kind"] == DEPLOYMENTS.kind
         ]
@@ -197,15 +213,19 @@ class Reconciler:
             suspended=bool(parsed and parsed.spec.suspend),
             wanted=parsed.spec.replicas if parsed else 1,
             built_in_model=parsed is None or parsed.spec.model.source.kind == "builtIn",
+            warnings=decided.warnings,
         )
         status = build_status(dd, situation, port=_service_port(children), now=now)
         for change in changes(dd.get("status") or {}, status):
             # Before the status: a crash in between repeats the Event, and a repeat becomes a series.
             await self._events.post(dd, change)
         await self._status.write(dd, status)
-        return self._outcome(key, situation, status)
+        seen = sighting(status, situation.groups, reports, decided.capacity)
+        return self._outcome(key, situation, status, seen)
 
-    def _outcome(self, key: DeploymentKey, situation: Situation, status: JsonObject) -> Outcome:
+    def _outcome(
+        self, key: DeploymentKey, situation: Situation, status: JsonObject, seen: Sighting
+    ) -> Outcome:
         conditions = {condition["type"]: condition for condition in status["conditions"]}
         refusal, observation = situation.refusal, situation.observation
         short = refusal is not None or conditions["Degraded"]["status"] == "True"
@@ -220,7 +240,7 @@ class Reconciler:
         if unschedulable or (refusal is not None and not refusal.stalled):
             rechecks.append(WAITING_RECHECK_S)
         plan = "refused" if not situation.groups else "planned" if refusal is None else "partial"
-        return Outcome(min(rechecks, default=None), conditions["Ready"]["reason"], plan)
+        return Outcome(min(rechecks, default=None), conditions["Ready"]["reason"], plan, seen)
 
 
 def _parsed(parse: Callable[[JsonObject], T], raws: Sequence[JsonObject]) -> list[T]:
