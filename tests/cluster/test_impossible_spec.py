@@ -1,4 +1,5 @@
-"""What can never work is Stalled with numbers, in one sentence, and pods of the previous spec keep serving."""
+"""What can never work is Stalled with numbers, in one sentence, and pods of the previous spec keep serving.
+"""
 
 from __future__ import annotations
 

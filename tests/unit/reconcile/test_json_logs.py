@@ -26,7 +26,11 @@ def line(message: str, *, exception: Exception | None = None) -> dict[str, str]:
 def test_a_line_outside_of_a_reconcile() -> None:
     found = line('quotes " and\nnew lines')
     assert found.pop("time").endswith("+00:00")
-    assert found == {"level": "warning", "logger": "diffusion_operator.x", "message": 'quotes " and\nnew lines'}
+    assert found == {
+        "level": "warning",
+        "logger": "diffusion_operator.x",
+        "message": 'quotes " and\nnew lines',
+    }
 
 
 async def test_each_reconcile_has_its_own_keys() -> None:
@@ -48,7 +52,10 @@ def test_an_exception_stays_in_its_line() -> None:
 
 
 def test_the_format_is_a_setting(capsys: pytest.CaptureFixture[str]) -> None:
-    assert read_settings([], {"DIFFUSION_ENGINE_IMAGE": "e", "DIFFUSION_LOG_FORMAT": "json"}).log_format == "json"
+    assert (
+        read_settings([], {"DIFFUSION_ENGINE_IMAGE": "e", "DIFFUSION_LOG_FORMAT": "json"}).log_format
+        == "json"
+    )
     with pytest.raises(SystemExit):
         read_settings(["--log-format", "xml"], {"DIFFUSION_ENGINE_IMAGE": "e"})
     assert "--log-format is 'xml'; use one of text, json" in capsys.readouterr().err

@@ -30,7 +30,9 @@ async def test_a_deployment_and_its_gpus_are_seen_and_forgotten() -> None:
     labels = 'name="demo",namespace="team"'
     assert f'diffusion_operator_deployment_condition{{{labels},type="Ready"}} 1.0' in text
     assert f'diffusion_operator_deployment_condition{{{labels},type="Stalled"}} 0.0' in text
-    (peak,) = [line for line in text.splitlines() if line.startswith("diffusion_operator_deployment_predicted")]
+    (peak,) = [
+        line for line in text.splitlines() if line.startswith("diffusion_operator_deployment_predicted")
+    ]
     assert float(peak.split()[-1]) > 2**20
     assert "deployment_measured_peak_bytes{" not in text  # engines on the CPU measure no GPU
     of = 'product="NVIDIA-H200",resource="nvidia.com/gpu"'
@@ -44,7 +46,10 @@ async def test_a_deployment_and_its_gpus_are_seen_and_forgotten() -> None:
 
 def test_totals_count_foreign_pods_as_neither_free_nor_promised() -> None:
     nodes = [NodeBuilder("a").gpus(8), NodeBuilder("b").gpus(4, "NVIDIA-L40S")]
-    pods = [PodBuilder("foreign").gpus(3).on("a"), PodBuilder("ours").gpus(2).on("b").owned_by("demo", "l40s", "h")]
+    pods = [
+        PodBuilder("foreign").gpus(3).on("a"),
+        PodBuilder("ours").gpus(2).on("b").owned_by("demo", "l40s", "h"),
+    ]
     ledger = build_ledger(
         [parse_node(node.build()) for node in nodes], [parse_pod(pod.build()) for pod in pods], []
     )

@@ -49,7 +49,9 @@ async def test_it_is_made_and_scrapes_the_management_port() -> None:
     service = made.cluster.objects["services", "team", "demo"]
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert monitor["spec"]["endpoints"] == [{"targetPort": "management", "path": "/metrics"}]
-    assert "warnings" not in made.status()["plan"] or "monitoring" not in str(made.status()["plan"]["warnings"])
+    assert "warnings" not in made.status()["plan"] or "monitoring" not in str(
+        made.status()["plan"]["warnings"]
+    )
 
 
 async def test_it_is_put_right_and_removed_again() -> None:

@@ -1,4 +1,4 @@
-"""Port 9000 of engines is open to the operator's and the monitoring namespaces alone, port 8000 as installed."""
+"""Port 9000 of engines is open to the operator's and the monitoring namespaces, port 8000 as installed."""
 
 from __future__ import annotations
 
