@@ -50,18 +50,8 @@ def latents_of(execution: Execution, rank: int = 0) -> dict[str, torch.Tensor]:
     result = {"held": torch.tensor(held_bytes(built.pipeline.transformer))}
     with contextlib.suppress(BrokenOff):
         picture.draw(built, requests()["guided"], break_off)
-    original = picture.qwen_image.denoise
     for name, request in requests().items():
-
-        def recorded(*args: Any, _name: str = name, **kwargs: Any) -> torch.Tensor:
-            result[_name] = original(*args, **kwargs).clone()
-            return result[_name]
-
-        picture.qwen_image.denoise = recorded
-        try:
-            picture.draw(built, request, lambda phase, step: None)
-        finally:
-            picture.qwen_image.denoise = original
+        result[name] = picture.draw_latents(built, request, lambda phase, step: None).clone()
     result["held after"] = torch.tensor(held_bytes(built.pipeline.transformer))
     return result
 

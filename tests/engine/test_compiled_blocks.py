@@ -53,17 +53,7 @@ def compiled(eager: BuiltPipeline) -> Iterator[BuiltPipeline]:
 
 def latents(built: BuiltPipeline, prompt: str, width: int, height: int, scale: float) -> torch.Tensor:
     request = PictureRequest(prompt=prompt, width=width, height=height, steps=3, guidance_scale=scale, seed=1)
-    seen: list[torch.Tensor] = []
-    original = picture.qwen_image.denoise
-
-    def recorded(*args: object, **kwargs: object) -> torch.Tensor:
-        seen.append(original(*args, **kwargs))  # type: ignore[arg-type]
-        return seen[-1]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(picture.qwen_image, "denoise", recorded)
-        picture.draw(built, request, lambda phase, step: None)
-    return seen[0]
+    return picture.draw_latents(built, request, lambda phase, step: None)
 
 
 def graphs() -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from diffusion_runtime.generation.build import BuiltPipeline, build
+from diffusion_runtime.generation.build import build
 from diffusion_runtime.generation.messages import PictureRequest
-from diffusion_runtime.generation.picture import UndrawablePicture, draw
+from diffusion_runtime.generation.picture import draw
+from diffusion_runtime.generation.undrawable import UndrawablePicture
 from diffusion_runtime.parallel.cfg import CfgBranches
 from diffusion_runtime.planning.documents import Execution, Residency, VaeSettings
 from diffusion_runtime.residency.placement import place
@@ -33,7 +35,7 @@ def drawn(execution: Execution, request: PictureRequest = REQUEST) -> torch.Tens
     """Pixels as integers (height, width, 3)."""
     pixels = draw(build(str(DEMO), execution, 0, CPU), request, lambda phase, step: None).pixels
     assert pixels is not None
-    return pixels.int()
+    return pixels[0].int()
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_each_component_has_its_own_dtype(reference: torch.Tensor) -> None:
     }
     pixels = draw(built, REQUEST, lambda phase, step: None).pixels
     assert pixels is not None
-    difference = (pixels.int() - reference).abs().float().mean()
+    difference = (pixels[0].int() - reference).abs().float().mean()
     assert 0 < difference < 20
 
 
@@ -84,18 +86,20 @@ def test_vae_decodes_in_tiles_of_the_planned_size(
     pixels = draw(built, REQUEST, lambda phase, step: None).pixels
     assert pixels is not None
     assert len(calls) == tiles
-    assert (tiles == 1) == torch.equal(pixels.int(), reference)
+    assert (tiles == 1) == torch.equal(pixels[0].int(), reference)
 
 
-def test_too_long_prompt_is_refused_before_weights_are_moved() -> None:
+def test_too_long_prompt_is_refused_before_weights_are_moved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies of gigabytes take seconds, and not the same on every rank: ranks would fall out of step."""
     built = build(str(DEMO), cpu_execution(mode="component"), 0, CPU)
-    untouched = BuiltPipeline(built.pipeline, CPU, {}, None, rank=0)
+    moved: list[str] = []
+    monkeypatch.setattr(built.owner, "use", lambda name, phase: moved.append(name))
     for field in ("prompt", "negative_prompt"):
         request = REQUEST.model_copy(update={field: "red " * 2000})
         with pytest.raises(UndrawablePicture) as refused:
-            draw(untouched, request, lambda phase, step: None)
+            draw(built, request, lambda phase, step: None)
         assert refused.value.field == field
+    assert not moved
 
 
 def test_values_that_are_not_finite_are_no_picture() -> None:
@@ -117,8 +121,7 @@ def test_every_phase_and_step_is_a_sign_of_life() -> None:
 
 def test_other_ranks_do_not_decode() -> None:
     built = build(str(DEMO), cpu_execution(), 0, CPU)
-    second = BuiltPipeline(built.pipeline, CPU, built.in_use, None, rank=1)
-    result = draw(second, REQUEST, lambda phase, step: None)
+    result = draw(replace(built, rank=1), REQUEST, lambda phase, step: None)
     assert result.pixels is None
     assert "decode" not in result.phases
 

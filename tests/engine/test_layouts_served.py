@@ -25,8 +25,9 @@ def test_sharded_guidance_is_served(tmp_path: Path) -> None:
             request = PictureRequest(
                 prompt="a red circle", width=width, height=height, steps=4, guidance_scale=4.0, seed=11
             )
-            expected = draw(built, request, lambda phase, step: None).pixels
-            assert expected is not None
+            drawn = draw(built, request, lambda phase, step: None).pixels
+            assert drawn is not None
+            expected = drawn[0]
             assert np.ptp(expected.numpy()) > 20, "a flat picture would prove nothing"
             fields = {"prompt": request.prompt, "seed": 11, "num_inference_steps": 4}
             served = pixels(server.post(**fields, size=f"{width}x{height}"))

@@ -46,7 +46,7 @@ def test_picture_that_its_format_cannot_hold_costs_no_rank(monkeypatch: pytest.M
     draws = [REQUEST.model_copy(update={"output_format": name}).to_dict() for name in ("webp", "png")]
     commands = [{"kind": "draw", "request": request} for request in draws]
     script = Script(start.to_dict(), *commands, {"kind": "stop"})
-    drawn = picture.Drawn(torch.zeros(16_400, 16, 3, dtype=torch.uint8), {}, 1.0)
+    drawn = picture.Drawn(torch.zeros(1, 16_400, 16, 3, dtype=torch.uint8), {}, 1.0)
     monkeypatch.setattr(picture, "draw", lambda *_: drawn)
     monkeypatch.setattr(RankProcess, "_build", lambda *_: None)
     assert RankProcess(cast(Channel, script)).run() == 0

@@ -43,7 +43,7 @@ def one_rank(tmp_path_factory: pytest.TempPathFactory) -> dict[int, np.ndarray[A
     request = PictureRequest(prompt=PROMPT, width=64, height=96, steps=6, guidance_scale=1, seed=11)
     plain = draw(build(str(DEMO), cpu_execution(), 0, torch.device("cpu")), request, lambda phase, step: None)
     assert plain.pixels is not None
-    return {4: np.asarray(Image.open(file)).astype(int), 1: plain.pixels.numpy().astype(int)}
+    return {4: np.asarray(Image.open(file)).astype(int), 1: plain.pixels[0].numpy().astype(int)}
 
 
 def test_two_ranks_draw_what_one_rank_draws(

@@ -20,22 +20,34 @@ from diffusion_runtime.parallel.cfg import CfgBranches, apply_cfg_parallel
 from diffusion_runtime.parallel.fsdp import shard
 from diffusion_runtime.parallel.ranks import layout_mesh
 from diffusion_runtime.parallel.ulysses import apply_ulysses
-from diffusion_runtime.planning.documents import Execution
-from diffusion_runtime.residency.placement import InUse, place
+from diffusion_runtime.planning.documents import ComponentKind, Execution
+from diffusion_runtime.residency.owner import ComponentOwner, Phase
+from diffusion_runtime.residency.placement import place
+
+from .call import FamilyCall
+from .families import CALLS
 
 TILE_STRIDE = 0.75  # diffusers' own overlap: a quarter of a tile
+PHASES: dict[ComponentKind, Phase] = {
+    "transformer": "denoise",
+    "vae": "decode",
+    "vocoder": "decode",
+    "upsampler": "decode",
+}
+"""The phase that a component works in; every other kind prepares the prompt."""
 
 
 @dataclass(frozen=True)
 class BuiltPipeline:
-    """What `picture.draw` needs. `in_use[component]()` is entered while the component computes.
+    """What `picture.draw` needs. `owner` has every component and moves it when the pipeline calls it.
 
     `guidance_scale` is the one that the model's authors draw with.
     """
 
     pipeline: Any
+    family: FamilyCall
     device: torch.device
-    in_use: dict[str, InUse]
+    owner: ComponentOwner
     branches: CfgBranches | None
     rank: int
     compiled: CompiledBlocks | None = None
@@ -58,19 +70,20 @@ def build(model_path: str, execution: Execution, rank: int, device: torch.device
     """Load, place and split every component as the plan says (the ranks have joined)."""
     folder = open_folder(Path(model_path))
     mesh = layout_mesh(execution.layout, device)
-    in_use: dict[str, InUse] = {}
-    compiled: list[CompiledBlocks] = []
+    owner = ComponentOwner()
+    compiled = CompiledBlocks(folder.family.varying) if execution.compile.enabled else None
 
     def place_component(name: str, module: torch.nn.Module) -> None:
         blocks = [block for path, _ in folder.blocks.get(name, ()) for block in _children(module, path)]
-        if blocks and execution.compile.enabled:
-            compiled.append(CompiledBlocks(blocks, folder.family.varying))
+        if blocks and compiled is not None:
+            compiled.add(blocks)
         if blocks and mesh is not None and execution.layout.ulysses > 1:
             apply_ulysses(module, mesh, device)
         if blocks and execution.layout.fsdp:
-            in_use[name] = shard(module, blocks, execution.layout.fsdp_blocks_per_unit, device)
+            in_use = shard(module, blocks, execution.layout.fsdp_blocks_per_unit, device)
         else:
-            in_use[name] = place(module, execution.residency[name], device, blocks)
+            in_use = place(module, execution.residency[name], device, blocks)
+        owner.add(name, module, in_use, PHASES.get(folder.kinds[name], "text"))
 
     pipeline = load_pipeline(folder, execution.dtype, place_component)
     _pin_device(pipeline, device)
@@ -79,7 +92,14 @@ def build(model_path: str, execution: Execution, rank: int, device: torch.device
     if mesh is not None and execution.layout.cfg == 2:
         branches = apply_cfg_parallel(pipeline.transformer, mesh["cfg"])
     return BuiltPipeline(
-        pipeline, device, in_use, branches, rank, next(iter(compiled), None), folder.family.guidance_scale
+        pipeline=pipeline,
+        family=CALLS[folder.family.family],
+        device=device,
+        owner=owner,
+        branches=branches,
+        rank=rank,
+        compiled=compiled,
+        guidance_scale=folder.family.guidance_scale,
     )
 
 

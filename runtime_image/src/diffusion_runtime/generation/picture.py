@@ -6,92 +6,78 @@ Whatever is wrong with the request itself becomes UndrawablePicture; everything 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 
 from diffusion_runtime.planning.documents import PhaseMeasurement
+from diffusion_runtime.residency.owner import Phase
 
-from . import qwen_image
 from .build import BuiltPipeline
+from .call import Output
 from .measure import Measurements
 from .messages import PictureRequest
+from .undrawable import UndrawablePicture
 
-
-class UndrawablePicture(RuntimeError):
-    """This request gives no picture; the rank is fine.
-
-    `field` is the request field at fault, None for a bug of ours.
-    """
-
-    def __init__(self, message: str, field: str | None = None) -> None:
-        super().__init__(message)
-        self.field = field
+OnPhase = Callable[[str, int], None]
+"""Called with the phase and the steps done, at every phase and every step, as a sign of life."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Pixels (height, width, 3) uint8 on rank 0, None elsewhere; what each phase took."""
+    """Pixels (frames, height, width, 3) uint8 on rank 0, None elsewhere; what each phase took."""
 
     pixels: torch.Tensor | None
     phases: dict[str, PhaseMeasurement]
     seconds_per_step: float
 
 
-def draw(built: BuiltPipeline, request: PictureRequest, on_phase: Callable[[str, int], None]) -> Drawn:
-    """Draw one picture.
-
-    `on_phase(phase, step)` is called at every phase and every step, as a sign of life.
-    """
+def draw(built: BuiltPipeline, request: PictureRequest, on_phase: OnPhase) -> Drawn:
+    """Draw one request. Every rank must call alike; only rank 0 decodes."""
     measured = Measurements(built.device)
-    with torch.inference_mode():
-        on_phase("text", 0)
-        _check_prompts(built, request)
-        with measured.phase("text"), built.in_use["text_encoder"]():
-            prompt, negative = _encode(built, request)
-        on_phase("denoise", 0)
-        with (
-            measured.phase("denoise"),
-            built.in_use["transformer"](),
-            _compiled(built, request),
-            _guidance(built, negative is not None),
-        ):
-            latents = qwen_image.denoise(
-                built.pipeline,
-                prompt,
-                negative,
-                width=request.width,
-                height=request.height,
-                steps=request.steps,
-                guidance_scale=request.guidance_scale,
-                seed=request.seed,
-                on_step=lambda step: on_phase("denoise", step + 1),
-            )
-        pixels = _decode(built, request, latents, measured, on_phase) if built.rank == 0 else None
+    result = _run(built, request, "pt" if built.rank == 0 else "latent", measured, on_phase)
     seconds = measured.phases["denoise"].seconds or 0.0
+    pixels = _to_bytes(result) if built.rank == 0 else None
     return Drawn(pixels, measured.phases, seconds / request.steps)
 
 
-def _check_prompts(built: BuiltPipeline, request: PictureRequest) -> None:
-    """Before any weights move: ranks must refuse at the same time, and copies differ by seconds."""
-    try:
-        qwen_image.check_length(built.pipeline, request.prompt, "prompt")
-        if request.guided:
-            qwen_image.check_length(built.pipeline, request.negative_prompt, "negative_prompt")
-    except qwen_image.PromptTooLong as error:
-        raise UndrawablePicture(str(error), error.field) from error
+def draw_latents(built: BuiltPipeline, request: PictureRequest, on_phase: OnPhase) -> torch.Tensor:
+    """What the last step left, undecoded, on every rank: what layouts and residencies are compared by."""
+    return _run(built, request, "latent", Measurements(built.device), on_phase)
 
 
-def _encode(
-    built: BuiltPipeline, request: PictureRequest
-) -> tuple[qwen_image.Embedded, qwen_image.Embedded | None]:
-    dtype = built.pipeline.transformer.dtype
-    prompt = qwen_image.encode(built.pipeline, request.prompt, dtype, built.device)
-    if not request.guided:
-        return prompt, None
-    return prompt, qwen_image.encode(built.pipeline, request.negative_prompt, dtype, built.device)
+def _run(
+    built: BuiltPipeline, request: PictureRequest, output: Output, measured: Measurements, on_phase: OnPhase
+) -> torch.Tensor:
+    with torch.inference_mode():
+        built.family.check(built.pipeline, request)
+        with (
+            measured.following() as enter,
+            _moving(built, enter, on_phase),
+            _compiled(built, request),
+            _guidance(built, request.guided),
+        ):
+            return built.family.call(
+                built.pipeline, request, built.device, output, lambda step: on_phase("denoise", step)
+            )
+
+
+@contextmanager
+def _moving(built: BuiltPipeline, enter: Callable[[str], None], on_phase: OnPhase) -> Iterator[None]:
+    """Components move as the pipeline calls them; a phase begins with the first component that it calls."""
+    now: Phase | None = None
+
+    def on_use(_: str, phase: Phase) -> None:
+        nonlocal now
+        if phase != now:
+            now = phase
+            enter(phase)
+            on_phase(phase, 0)
+
+    with built.owner.one_request(on_use):
+        yield
 
 
 def _guidance(built: BuiltPipeline, guided: bool) -> AbstractContextManager[None]:
@@ -106,16 +92,8 @@ def _compiled(built: BuiltPipeline, request: PictureRequest) -> AbstractContextM
     return built.compiled.in_use((request.width, request.height))
 
 
-def _decode(
-    built: BuiltPipeline,
-    request: PictureRequest,
-    latents: torch.Tensor,
-    measured: Measurements,
-    on_phase: Callable[[str, int], None],
-) -> torch.Tensor:
-    on_phase("decode", 0)
-    with measured.phase("decode"), built.in_use["vae"]():
-        pixels = qwen_image.decode(built.pipeline, latents, request.width, request.height)
+def _to_bytes(pixels: torch.Tensor) -> torch.Tensor:
+    """(frames, 3, height, width) in 0..1 to (frames, height, width, 3) uint8 on the CPU."""
     if not bool(torch.isfinite(pixels).all()):
         raise UndrawablePicture("The model produced values that are not finite; no picture was made of them.")
-    return (pixels * 255).round().to(torch.uint8)
+    return (pixels.float() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()

@@ -110,13 +110,14 @@ class RankProcess:
 
     def _draw(self, built: BuiltPipeline, request: PictureRequest) -> None:
         from .encoding import encode_picture
-        from .picture import UndrawablePicture, draw
+        from .picture import draw
+        from .undrawable import UndrawablePicture
 
         try:
             drawn = draw(built, request, self._enter)
             body = b""
             if drawn.pixels is not None:
-                body = encode_picture(drawn.pixels, request.output_format, request.compression)
+                body = encode_picture(drawn.pixels[0], request.output_format, request.compression)
         except UndrawablePicture as error:
             self._channel.tell(PictureFailed(message=str(error), field=error.field))
             return

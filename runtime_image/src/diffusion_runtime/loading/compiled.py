@@ -24,11 +24,14 @@ class CompiledBlocks:
     item 1 of `name`.
     """
 
-    def __init__(self, blocks: Sequence[torch.nn.Module], varying: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, varying: Sequence[tuple[str, int]]) -> None:
         self.warmed: set[tuple[int, int]] = set()
         self._varying = varying
         self._now: Literal["eager", "warming", "compiled"] = "eager"
         torch._dynamo.config.recompile_limit = GRAPHS_AT_MOST
+
+    def add(self, blocks: Sequence[torch.nn.Module]) -> None:
+        """Make blocks of one transformer switchable; before they are sharded or called."""
         for block in blocks:
             compiled = torch.compile(block.forward, dynamic=False)
             block.forward = self._switch(block.forward, compiled)

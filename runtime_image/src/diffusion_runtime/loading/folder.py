@@ -13,7 +13,7 @@ from typing import Any
 
 from diffusion_runtime.models.catalog import facts_from_folder
 from diffusion_runtime.models.folder import read_index
-from diffusion_runtime.planning.documents import Execution, ModelRef
+from diffusion_runtime.planning.documents import ComponentKind, Execution, ModelRef
 from diffusion_runtime.planning.errors import BadModelFolder
 
 from .allowed import FAMILIES, AllowedFamily
@@ -29,13 +29,13 @@ class ModelFolder:
     """A folder that passed every check. Width and height must be multiples of `pixel_multiple`.
 
     `blocks`: per component with repeated blocks, where they are and how many, in order of use.
-    `heads`: attention heads of the transformer.
+    `heads`: attention heads of the transformer. `kinds`: of every component with weights.
     """
 
     path: Path
     family: AllowedFamily
     pixel_multiple: int
-    components: frozenset[str]
+    kinds: dict[str, ComponentKind]
     blocks: dict[str, tuple[tuple[str, int], ...]]
     heads: int
 
@@ -76,13 +76,13 @@ def open_folder(path: Path) -> ModelFolder:
         raise EngineRefusal(BROKEN_FOLDER, str(error)) from error
     family = _family_of(path, index)
     _check_parts(path, index, family)
-    names = frozenset(component.name for component in facts.components)
+    kinds = {component.name: component.kind for component in facts.components}
     blocks = {
         component.name: tuple((group.path, group.count) for group in component.blocks)
         for component in facts.components
         if component.blocks
     }
-    return ModelFolder(path, family, facts.sizes.multiple, names, blocks, facts.denoise.heads)
+    return ModelFolder(path, family, facts.sizes.multiple, kinds, blocks, facts.denoise.heads)
 
 
 def check_plan_is_for(folder: ModelFolder, family: str, execution: Execution) -> None:
@@ -111,8 +111,8 @@ def _check_components(folder: ModelFolder, family: str, execution: Execution) ->
             f"The plan is for {family!r} but {folder.path} holds {folder.family.family!r}.",
         )
     for field, planned in (("residency", set(execution.residency)), ("dtype", set(execution.dtype))):
-        held = sorted(folder.components)
-        if planned != folder.components:
+        held = sorted(folder.kinds)
+        if planned != folder.kinds.keys():
             raise EngineRefusal(
                 "PlanMismatch",
                 f"The plan's {field} names {sorted(planned)}, {folder.path} holds {held}.",

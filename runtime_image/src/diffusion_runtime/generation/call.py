@@ -1,0 +1,44 @@
+"""What every family's call shares: its signature, the seed, the sign of life after each step.
+
+A family is two functions in a module of its own, `check` and `call`; `families` lists them. The arithmetic
+is diffusers' own pipeline, called once per request; components move as it calls them (residency.owner).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from .messages import PictureRequest
+
+Output = Literal["pt", "latent"]
+"""diffusers' `output_type`: pixels in 0..1, or what the last step left (nothing is decoded)."""
+OnStep = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class FamilyCall:
+    """`check` raises UndrawablePicture and needs no weights: ranks must refuse at the same time, and copies
+    differ by seconds. `call` returns pixels (frames, 3, height, width) in 0..1, or latents.
+    """
+
+    check: Callable[[Any, PictureRequest], None]
+    call: Callable[[Any, PictureRequest, torch.device, Output, OnStep], torch.Tensor]
+
+
+def seeded(seed: int) -> torch.Generator:
+    """Noise is drawn on the CPU: the same on every device."""
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def step_end(on_step: OnStep) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:
+    """A `callback_on_step_end` that tells how many steps are done."""
+
+    def callback(_: Any, step: int, __: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        on_step(step + 1)
+        return kwargs
+
+    return callback
