@@ -1,0 +1,39 @@
+"""The external metrics API with one number: what a Prometheus adapter would answer. Standard library only."""
+
+import json
+import ssl
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+GROUP_VERSION = "external.metrics.k8s.io/v1beta1"
+ROOT = f"/apis/{GROUP_VERSION}"
+VALUE = sys.argv[1]
+
+
+def answer(path: str) -> dict[str, object] | None:
+    """The discovery document, the metric under whatever name, or None."""
+    if path == ROOT:
+        return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": GROUP_VERSION, "resources": []}
+    if not path.startswith(f"{ROOT}/namespaces/"):
+        return None
+    name = path.rsplit("/", 1)[1]
+    value = {"metricName": name, "metricLabels": {}, "timestamp": "2026-01-01T00:00:00Z", "value": VALUE}
+    return {"kind": "ExternalMetricValueList", "apiVersion": GROUP_VERSION, "metadata": {}, "items": [value]}
+
+
+class Metrics(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        found = answer(self.path.split("?")[0])
+        text = json.dumps(found or {}).encode()
+        self.send_response(200 if found else 404)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+
+server = ThreadingHTTPServer(("", 8443), Metrics)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("/tls/tls.crt", "/tls/tls.key")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
