@@ -42,6 +42,9 @@ def test_the_example_scales(metrics: Room) -> None:
     dd["spec"]["suspend"] = True  # who writes the number is the question, not what three engines draw
     metrics.apply(dd, autoscaler)
     name = dd["metadata"]["name"]
-    metrics.await_dd(name, lambda dd: dd["spec"]["replicas"] == 3, "is raised to 3 by the autoscaler")
+    try:
+        metrics.await_dd(name, lambda dd: dd["spec"]["replicas"] == 3, "is raised to 3 by the autoscaler")
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{metrics.kubectl('describe', 'hpa', name)}") from error
     said = metrics.kubectl("get", "hpa", name, "-o", "jsonpath={.status.conditions}")
     assert "ValidMetricFound" in said

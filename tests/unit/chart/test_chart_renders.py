@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from unit.chart.helm import CHART, IMAGES, helm, only, pod_spec, rendered, template
@@ -26,7 +28,12 @@ def test_one_object_of_each_kind() -> None:
         "ClusterRoleBinding",
         "CustomResourceDefinition",
         "Deployment",
+        "NetworkPolicy",
+        "Pod",
+        "Service",
         "ServiceAccount",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
     ]
 
 
@@ -45,13 +52,21 @@ def test_the_selector_matches_the_pods_and_holds_no_version() -> None:
 
 def test_the_settings_reach_the_operator() -> None:
     container = pod_spec(
-        f"engine.image.digest={DIGEST}", "engine.image.pullPolicy=Never", "operator.logLevel=debug"
+        f"engine.image.digest={DIGEST}",
+        "engine.image.pullPolicy=Never",
+        "operator.logLevel=debug",
+        "operator.logFormat=json",
     )["containers"][0]
     environment = {entry["name"]: entry["value"] for entry in container["env"]}
     assert environment == {
         "DIFFUSION_ENGINE_IMAGE": f"example/engine@{DIGEST}",
         "DIFFUSION_ENGINE_IMAGE_PULL_POLICY": "Never",
         "DIFFUSION_LOG_LEVEL": "debug",
+        "DIFFUSION_LOG_FORMAT": "json",
+        "DIFFUSION_NETWORK_POLICY": json.dumps(
+            {"apiFrom": [], "monitoringNamespaces": ["monitoring"], "operatorNamespace": "somewhere"},
+            separators=(",", ":"),
+        ),
     }
 
 

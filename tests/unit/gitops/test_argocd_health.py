@@ -1,4 +1,4 @@
-"""The shipped health script, run by the Lua interpreter that Argo CD embeds, over statuses of the operator itself."""
+"""The shipped health script, run by the Lua that Argo CD embeds, over statuses of the operator itself."""
 
 from __future__ import annotations
 
