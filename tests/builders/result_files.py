@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
-from full.planner.test_properties_at_large import RESULT, input_hash
+from full.chart import outcome as chart
+from full.planner import test_properties_at_large as planner
+
+RESULTS: tuple[tuple[str, Path, Callable[[], str]], ...] = (
+    ("planner", planner.RESULT, planner.input_hash),
+    ("chart", chart.RESULT, chart.input_hash),
+)
 
 
 def main() -> int:
     """Print one line per result file."""
-    recorded = json.loads(RESULT.read_text())["inputHash"]
-    current = recorded == input_hash()
-    state = "is current" if current else "is older than its code: make test-full SUITE=planner"
-    sys.stdout.write(f"docs/results/{RESULT.name} {state}\n")
+    for suite, file, input_hash in RESULTS:
+        current = json.loads(file.read_text())["inputHash"] == input_hash()
+        state = "is current" if current else f"is older than its code: make test-full SUITE={suite}"
+        sys.stdout.write(f"docs/results/{file.name} {state}\n")
     return 0
 
 
