@@ -1,7 +1,7 @@
-"""install, test, upgrade, rollback, uninstall, install again: with Helm 4 and Helm 3, beside a serving engine.
+"""install, test, upgrade, rollback, uninstall, install again: with Helm 4 and 3, beside a serving engine.
 
-The engine's pod is the same one from the first to the last step: what the operator's release goes through costs
-no running engine anything.
+The engine's pod is the same one from the first to the last step: what the operator's release goes through
+costs no running engine anything.
 """
 
 from __future__ import annotations
