@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,12 @@ def template(*settings: str, images: tuple[str, ...] = IMAGES) -> subprocess.Com
     return helm("template", "release", str(CHART), "--namespace", "somewhere", *flags)
 
 
+@cache
 def rendered(*settings: str) -> list[dict[str, Any]]:
+    """The objects; the same list for the same settings, so that nobody may change it."""
     finished = template(*settings)
     assert finished.returncode == 0, finished.stderr
-    return [document for document in yaml.safe_load_all(finished.stdout) if document]
+    return [document for document in yaml.load_all(finished.stdout, yaml.CSafeLoader) if document]
 
 
 def only(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
