@@ -73,10 +73,10 @@ def test_a_release_s_whole_life(place: tuple[Cluster, ProductImages], tool: str)
     assert "Succeeded" in step("test again", "test", RELEASE, "--timeout=120s")
 
     step("uninstall", "uninstall", RELEASE, *WAIT)
-    left = cluster.kubectl(
-        "get", "all,networkpolicy,configmap", *IN, "-l", f"app.kubernetes.io/instance={RELEASE}", "-o", "name"
-    )
-    assert left == ""
+    ours = f"app.kubernetes.io/instance={RELEASE}"
+    gone = "the operator's pod is gone"
+    await_state(cluster, OPERATOR_NAMESPACE, "pods", lambda state: not state, gone, selector=ours)
+    assert cluster.kubectl("get", "all,networkpolicy,configmap", *IN, "-l", ours, "-o", "name") == ""
     policies = cluster.kubectl("get", "validatingadmissionpolicy,clusterrole", "-o", "name")
     assert "/diffusion-operator" not in policies
     room.get("demo")  # the definition and every DiffusionDeployment stay
