@@ -99,8 +99,8 @@ def author_policy() -> dict[str, Any]:
 
 def _pods_rule() -> dict[str, str]:
     message = (
-        "'spec: a DiffusionDeployment runs pods, and ' + request.userInfo.username + ' may not create pods in '"
-        " + 'namespace ' + request.namespace + '; ask for that right'"
+        "'spec: a DiffusionDeployment runs pods, and ' + request.userInfo.username + ' may not create pods '"
+        " + 'in namespace ' + request.namespace + '; ask for that right'"
     )
     return {"expression": _MAY_CREATE_PODS, "messageExpression": message, "reason": "Forbidden"}
 
