@@ -10,12 +10,14 @@ import pytest
 from diffusion_operator.health import start_http
 from diffusion_operator.reconcile.metrics import Metrics
 from diffusion_operator.selfcheck import check, main
+from wire.test_process_on_the_wire import free_port
 
 
 @pytest.fixture
 async def operator() -> AsyncIterator[tuple[str, asyncio.Event, Metrics]]:
     ready, metrics = asyncio.Event(), Metrics()
-    runner, port = await start_http(0, ready, metrics)
+    # Port 0 would give IPv4 and IPv6 a port each.
+    runner, port = await start_http(free_port(), ready, metrics)
     yield f"http://127.0.0.1:{port}", ready, metrics
     await runner.cleanup()
 
