@@ -21,6 +21,20 @@ PRIVILEGED = {
     "spec": {"containers": [{"name": "c", "image": "x", "securityContext": {"privileged": True}}]},
 }
 
+# Says of each rank process whether the key is in its environment.
+RANKS = """
+from pathlib import Path
+rank = b".".join([b"generation", b"rank"])
+for process in Path("/proc").glob("[0-9]*"):
+    if rank in (process / "cmdline").read_bytes():
+        print("key" if b"DIFFUSION_API_KEY" in (process / "environ").read_bytes() else "clean")
+"""
+
+
+def pod_ranks(room: Room, name: str) -> int:
+    """One rank for each GPU of a pod."""
+    return int(room.get(name)["status"]["plan"]["gpusPerReplica"])
+
 
 def test_other_pods_are_refused_here(served: Room) -> None:
     with pytest.raises(CommandError, match='violates PodSecurity "restricted'):
@@ -46,6 +60,9 @@ def test_the_key_opens_the_service_and_nothing_else_does(room: Room) -> None:
         assert draw("sk-right") > 100
         with pytest.raises(openai.AuthenticationError, match="Incorrect API key provided"):
             draw("sk-wrong")
+    (pod,) = room.pods("locked")
+    words = ("exec", pod["metadata"]["name"], "--", "python", "-c", RANKS)
+    assert room.kubectl(*words).split() == ["clean"] * pod_ranks(room, "locked")
 
 
 def test_engines_get_no_token_and_the_operator_may_not_read_secrets(served: Room) -> None:
