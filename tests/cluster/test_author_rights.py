@@ -47,6 +47,14 @@ def shared(cluster: Any) -> Iterator[Room]:
         reference = {"kind": "Role", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
         binding = role | {"kind": "RoleBinding", "roleRef": reference, "subjects": [subject]}
         room.apply(role | {"rules": rules}, binding)
+    subject = {"kind": "User", "name": "editor", "apiGroup": "rbac.authorization.k8s.io"}
+    reference = {"kind": "ClusterRole", "name": "edit", "apiGroup": "rbac.authorization.k8s.io"}
+    api = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "editor"},
+    }
+    room.apply(api | {"roleRef": reference, "subjects": [subject]})
     yield room
     room.cluster.kubectl("delete", "namespace", room.namespace, "--wait=false")
 
@@ -109,6 +117,7 @@ def test_a_secret_that_the_author_may_not_read_is_refused_by_field(
         ("no-secrets", {}),
         ("one-secret", key("mine") | env("mine", "mine", "mine")),
         ("many-secrets", env(*(f"s{number}" for number in range(MOST_SECRETS)))),
+        ("editor", key("any")),  # through the role edit that Kubernetes comes with
         ("all-secrets", env(*(f"s{number}" for number in range(32)))),
     ],
 )

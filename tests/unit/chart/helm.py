@@ -53,6 +53,16 @@ def only(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     return found[0]
 
 
+def operator_role() -> dict[str, Any]:
+    """The ClusterRole of the operator itself; the others are for people."""
+    (role,) = [
+        document
+        for document in rendered()
+        if document["kind"] == "ClusterRole" and document["metadata"]["name"] == "release-diffusion-operator"
+    ]
+    return role
+
+
 def pod_spec(*settings: str) -> dict[str, Any]:
     spec: dict[str, Any] = only(rendered(*settings), "Deployment")["spec"]["template"]["spec"]
     return spec

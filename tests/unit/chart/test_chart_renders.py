@@ -25,6 +25,8 @@ def test_one_object_of_each_kind() -> None:
     kinds = sorted(document["kind"] for document in rendered())
     assert kinds == [
         "ClusterRole",
+        "ClusterRole",
+        "ClusterRole",
         "ClusterRoleBinding",
         "CustomResourceDefinition",
         "Deployment",

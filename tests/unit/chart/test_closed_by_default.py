@@ -13,6 +13,7 @@ from diffusion_operator.api.admission import author_policy
 from diffusion_operator.settings import read_settings
 from unit.chart.helm import CHART, only, pod_spec, rendered
 
+OPERATOR = "release-diffusion-operator"
 OPTIONAL = {
     "monitoring.serviceMonitor.enabled": "ServiceMonitor",
     "monitoring.podMonitor.enabled": "PodMonitor",
@@ -34,6 +35,22 @@ def test_a_value_makes_exactly_its_object(value: str, kind: str) -> None:
     more = counts[0] - counts[1]
     assert more[kind] == 1
     assert set(more) <= {kind, f"{kind}Binding"}
+
+
+def test_people_get_their_rights_through_the_roles_they_have() -> None:
+    roles = [
+        doc for doc in rendered() if doc["kind"] == "ClusterRole" and doc["metadata"]["name"] != OPERATOR
+    ]
+    for role in roles:
+        assert any(
+            label.startswith("rbac.authorization.k8s.io/aggregate-to-")
+            for label in role["metadata"]["labels"]
+        )
+        assert {group for rule in role["rules"] for group in rule["apiGroups"]} == {"diffusion-operator.io"}
+        verbs = {verb for rule in role["rules"] for verb in rule["verbs"]}
+        assert verbs == {"get", "list", "watch"} or "diffusiondeployments/status" not in str(role)
+    assert len(roles) == 2
+    assert [d for d in rendered("userRoles.enabled=false") if "aggregate-to" in json.dumps(d)] == []
 
 
 def test_the_policy_is_the_generated_one_and_is_bound() -> None:
