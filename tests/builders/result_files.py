@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 from full.chart import outcome as chart
 from full.planner import test_properties_at_large as planner
+from full.soak import test_flat_memory as soak
 
-RESULTS: tuple[tuple[str, Path, Callable[[], str]], ...] = (
-    ("planner", planner.RESULT, planner.input_hash),
-    ("chart", chart.RESULT, chart.input_hash),
-)
+SUITES = {"chart": chart, "planner": planner, "soak": soak}
 
 
 def main() -> int:
     """Print one line per result file."""
-    for suite, file, input_hash in RESULTS:
-        current = json.loads(file.read_text())["inputHash"] == input_hash()
-        state = "is current" if current else f"is older than its code: make test-full SUITE={suite}"
-        sys.stdout.write(f"docs/results/{file.name} {state}\n")
+    for name, suite in SUITES.items():
+        current = json.loads(suite.RESULT.read_text())["inputHash"] == suite.input_hash()
+        state = "is current" if current else f"is older than its code: make test-full SUITE={name}"
+        sys.stdout.write(f"docs/results/{suite.RESULT.name} {state}\n")
     return 0
 
 
