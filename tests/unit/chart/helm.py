@@ -15,6 +15,7 @@ import yaml
 from localcluster.settings import cache_folder
 
 CHART = Path(__file__).parents[3] / "charts" / "diffusion-operator"
+FULL_NAME = "release-diffusion-operator"
 IMAGES = ("operator.image.repository=example/operator", "engine.image.repository=example/engine")
 
 
@@ -53,14 +54,16 @@ def only(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     return found[0]
 
 
+def named(kind: str, name: str, *settings: str) -> dict[str, Any]:
+    """One object by kind and name, for kinds of which the chart has several."""
+    found = [d for d in rendered(*settings) if (d["kind"], d["metadata"]["name"]) == (kind, name)]
+    assert len(found) == 1, f"{len(found)} objects {kind} {name}"
+    return found[0]
+
+
 def operator_role() -> dict[str, Any]:
-    """The ClusterRole of the operator itself; the others are for people."""
-    (role,) = [
-        document
-        for document in rendered()
-        if document["kind"] == "ClusterRole" and document["metadata"]["name"] == "release-diffusion-operator"
-    ]
-    return role
+    """The ClusterRole of the operator itself."""
+    return named("ClusterRole", FULL_NAME)
 
 
 def pod_spec(*settings: str) -> dict[str, Any]:

@@ -11,9 +11,8 @@ import yaml
 
 from diffusion_operator.api.admission import author_policy
 from diffusion_operator.settings import read_settings
-from unit.chart.helm import CHART, only, pod_spec, rendered
+from unit.chart.helm import CHART, FULL_NAME, named, only, pod_spec, rendered
 
-OPERATOR = "release-diffusion-operator"
 OPTIONAL = {
     "monitoring.serviceMonitor.enabled": "ServiceMonitor",
     "monitoring.podMonitor.enabled": "PodMonitor",
@@ -42,10 +41,6 @@ def test_people_get_their_rights_through_the_roles_they_have() -> None:
         doc for doc in rendered() if doc["kind"] == "ClusterRole" and doc["metadata"]["name"] != OPERATOR
     ]
     for role in roles:
-        assert any(
-            label.startswith("rbac.authorization.k8s.io/aggregate-to-")
-            for label in role["metadata"]["labels"]
-        )
         assert {group for rule in role["rules"] for group in rule["apiGroups"]} == {"diffusion-operator.io"}
         verbs = {verb for rule in role["rules"] for verb in rule["verbs"]}
         assert verbs == {"get", "list", "watch"} or "diffusiondeployments/status" not in str(role)
@@ -54,9 +49,8 @@ def test_people_get_their_rights_through_the_roles_they_have() -> None:
 
 
 def test_the_policy_is_the_generated_one_and_is_bound() -> None:
-    documents = rendered()
-    policy = only(documents, "ValidatingAdmissionPolicy")
-    binding = only(documents, "ValidatingAdmissionPolicyBinding")
+    policy = named("ValidatingAdmissionPolicy", f"{FULL_NAME}-author")
+    binding = named("ValidatingAdmissionPolicyBinding", f"{FULL_NAME}-author")
     assert policy["spec"] == author_policy()
     assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
 
