@@ -11,7 +11,11 @@ VALUE = sys.argv[1]
 
 
 def answer(path: str) -> dict[str, object] | None:
-    """The discovery document, the metric under whatever name, or None."""
+    """The discovery document, an empty OpenAPI document, the metric under whatever name, or None."""
+    if path == "/openapi/v2":
+        return {"swagger": "2.0", "info": {"title": "metrics-stub", "version": "1"}, "paths": {}}
+    if path == "/openapi/v3":
+        return {"paths": {}}
     if path == ROOT:
         return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": GROUP_VERSION, "resources": []}
     if not path.startswith(f"{ROOT}/namespaces/"):
@@ -22,6 +26,8 @@ def answer(path: str) -> dict[str, object] | None:
 
 
 class Metrics(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
     def do_GET(self) -> None:
         found = answer(self.path.split("?")[0])
         text = json.dumps(found or {}).encode()
@@ -35,5 +41,6 @@ class Metrics(BaseHTTPRequestHandler):
 server = ThreadingHTTPServer(("", 8443), Metrics)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain("/tls/tls.crt", "/tls/tls.key")
-server.socket = context.wrap_socket(server.socket, server_side=True)
+# The handshake belongs to the thread of the request: one slow connection must not keep all others waiting.
+server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
 server.serve_forever()
