@@ -1,4 +1,4 @@
-"""Every DiffusionDeployment among the examples is one that this version takes, and what scales it names it."""
+"""Every DiffusionDeployment among the examples is one that this version takes; what scales it names it."""
 
 from __future__ import annotations
 
