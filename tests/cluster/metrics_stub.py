@@ -7,7 +7,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 GROUP_VERSION = "external.metrics.k8s.io/v1beta1"
 ROOT = f"/apis/{GROUP_VERSION}"
-VALUE = sys.argv[1]
 
 
 def answer(path: str) -> dict[str, object] | None:
@@ -21,7 +20,12 @@ def answer(path: str) -> dict[str, object] | None:
     if not path.startswith(f"{ROOT}/namespaces/"):
         return None
     name = path.rsplit("/", 1)[1]
-    value = {"metricName": name, "metricLabels": {}, "timestamp": "2026-01-01T00:00:00Z", "value": VALUE}
+    value = {
+        "metricName": name,
+        "metricLabels": {},
+        "timestamp": "2026-01-01T00:00:00Z",
+        "value": sys.argv[1],
+    }
     return {"kind": "ExternalMetricValueList", "apiVersion": GROUP_VERSION, "metadata": {}, "items": [value]}
 
 
@@ -38,9 +42,15 @@ class Metrics(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
 
-server = ThreadingHTTPServer(("", 8443), Metrics)
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain("/tls/tls.crt", "/tls/tls.key")
-# The handshake belongs to the thread of the request: one slow connection must not keep all others waiting.
-server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-server.serve_forever()
+def main() -> None:
+    """Arguments: value, port on loopback, certificate file, key file."""
+    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Metrics)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[3], sys.argv[4])
+    # The handshake belongs to the thread of the request: one slow connection must not hold up the others.
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
