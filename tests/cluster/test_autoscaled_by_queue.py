@@ -29,7 +29,7 @@ def plane(tmp_path: Path) -> Iterator[ControlPlane]:
     """With the external metrics API, which says that this many seconds of work wait."""
     port = free_port()
     keys = [str(tmp_path / f"{name}.pem") for name in ("certificate", "key")]
-    stub = [sys.executable, STUB, str(WAITING_SECONDS), str(port), *keys]
+    stub: list[str | Path] = [sys.executable, STUB, str(WAITING_SECONDS), str(port), *keys]
     with (
         control_plane(tmp_path, "horizontal-pod-autoscaler-controller") as running,
         program(stub, tmp_path),
