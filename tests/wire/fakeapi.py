@@ -6,6 +6,7 @@ It records every request. It is no Kubernetes: no defaults, no validation, no ga
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -24,9 +25,11 @@ GROUPS: dict[str, list[tuple[str, str, bool]]] = {
         ("services", "Service", True),
         ("configmaps", "ConfigMap", True),
         ("serviceaccounts", "ServiceAccount", True),
+        ("resourcequotas", "ResourceQuota", True),
         ("namespaces", "Namespace", False),
     ],
     "apps/v1": [("deployments", "Deployment", True), ("replicasets", "ReplicaSet", True)],
+    "coordination.k8s.io/v1": [("leases", "Lease", True)],
     "policy/v1": [("poddisruptionbudgets", "PodDisruptionBudget", True)],
     "networking.k8s.io/v1": [("networkpolicies", "NetworkPolicy", True)],
     "monitoring.coreos.com/v1": [("servicemonitors", "ServiceMonitor", True)],
@@ -50,6 +53,7 @@ class Seen:
 class FakeApi:
     """`objects` by URL path. `faults` are answered first, one per request: (status, headers) or "reset".
 
+    `contested`: every object that exists has fields of another manager, so that only forced applies succeed.
     With a `role`, what it does not allow is answered 403, as RBAC would; `used` and `refused` keep the rights
     that requests needed.
     """
@@ -65,6 +69,7 @@ class FakeApi:
     role: frozenset[Right] | None = None
     used: set[Right] = field(default_factory=set)
     refused: set[Right] = field(default_factory=set)
+    contested: bool = False
     runner: web.AppRunner | None = None
 
     def put(self, collection: str, obj: JsonObject) -> JsonObject:
@@ -188,6 +193,9 @@ class FakeApi:
         try:
             while True:
                 event = await events.get()
+                if event["type"] == "CUT":
+                    self.watching.pop(request.path, None)
+                    return response
                 await response.write(json.dumps(event).encode() + b"\n")
                 if event["type"] == "ERROR":
                     return response
@@ -210,11 +218,17 @@ class FakeApi:
             path = f"{request.path}/{body['metadata']['name']}"
             if path in self.objects:
                 return _status(409, f"{path} already exists", reason="AlreadyExists")
+        if self.contested and request.query.get("force") == "false" and path in self.objects:
+            return _status(409, f"{path}: conflict with another manager", reason="Conflict")
+        if request.method == "PUT":
+            live = self.objects.get(path, {"metadata": {"resourceVersion": "none"}})
+            if live["metadata"]["resourceVersion"] != body["metadata"].get("resourceVersion"):
+                return _status(409, f"{path} has been modified", reason="Conflict")
         self.version += 1
         stored = self.objects.setdefault(path, {"metadata": {"uid": f"uid-{path.rsplit('/', 1)[1]}"}})
         metadata = stored["metadata"] | body.get("metadata", {}) | {"resourceVersion": str(self.version)}
         stored.update(body | {"metadata": metadata})
-        return web.json_response(stored)
+        return web.json_response(copy.deepcopy(stored))
 
 
 @asynccontextmanager
@@ -259,7 +273,7 @@ def rights_of(request: web.Request, *, exists: bool) -> set[Right]:
     if request.method == "GET":
         verbs = ["get" if named else "watch" if request.query.get("watch") == "true" else "list"]
     else:
-        verbs = [{"POST": "create", "PATCH": "patch", "DELETE": "delete"}[request.method]]
+        verbs = [{"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}[request.method]]
         if verbs == ["patch"] and not exists and "/" not in resource:
             verbs.append("create")
     return {(group, resource, verb) for verb in verbs}

@@ -18,6 +18,7 @@ from diffusion_operator.kube.errors import (
     TooManyRequests,
     Unreachable,
 )
+from diffusion_operator.kube.lease import LeaseLost
 from diffusion_operator.kube.resources import CONFIG_MAPS, DIFFUSION_DEPLOYMENTS, PODS, SERVICES
 from diffusion_operator.kube.rest import ClientSettings, RestKubeClient
 from wire.fakeapi import FakeApi, fake_api
@@ -106,6 +107,42 @@ async def test_apply_is_a_forced_server_side_apply_under_our_name(cluster: Clust
     assert request.content_type == "application/apply-patch+yaml"
     assert request.body == SERVICE
     assert answer["metadata"]["uid"] == "uid-demo"
+
+
+async def test_an_apply_may_leave_what_others_own(cluster: Cluster) -> None:
+    await cluster.client.apply(SERVICE, force=False)
+    assert cluster.api.seen[0].query["force"] == "false"
+
+
+async def test_a_list_says_at_which_version_it_holds(cluster: Cluster) -> None:
+    cluster.api.put("/api/v1/pods", {"metadata": {"name": "a", "namespace": "team"}})
+    items, version = await cluster.client.list_at(PODS)
+    assert ([item["metadata"]["name"] for item in items], version) == (["a"], str(cluster.api.version))
+
+
+async def test_without_the_lease_no_write_leaves_and_no_retry_does_either() -> None:
+    async with fake_api() as api:
+        held = [True]
+
+        def check() -> None:
+            if not held[0]:
+                raise LeaseLost("gone")
+
+        async def lose_it(_seconds: float) -> None:
+            held[0] = False  # while the client waits to try again
+
+        configuration = Configuration(host=api.url)
+        client = RestKubeClient(configuration, ClientSettings(), check_write=check, sleep=lose_it)
+        api.faults.append((429, {"Retry-After": "1"}))
+        with pytest.raises(LeaseLost):
+            await client.apply(SERVICE)
+        assert [seen.method for seen in api.seen] == ["PATCH"]
+        for write in (client.apply(SERVICE), client.delete(SERVICES, "demo", "team", uid="u")):
+            with pytest.raises(LeaseLost):
+                await write
+        await client.list(PODS)
+        assert [seen.method for seen in api.seen] == ["PATCH", "GET"]
+        await client.close()
 
 
 async def test_status_goes_to_the_subresource(cluster: Cluster) -> None:

@@ -19,8 +19,10 @@ from diffusion_operator.kube.errors import Forbidden
 from diffusion_operator.kube.reports import ReportUnavailable
 from diffusion_operator.kube.rest import ClientSettings, RestKubeClient, load_configuration
 from diffusion_operator.reconcile.keys import DeploymentKey, Key
+from diffusion_operator.reconcile.mirror import Mirror
 from diffusion_operator.reconcile.queue import KeyedQueue
 from diffusion_operator.reconcile.story import Reconciler
+from diffusion_operator.reconcile.streams import Streams
 from diffusion_operator.reconcile.worker import resync
 from diffusion_operator.render.settings import NetworkPolicySettings, RenderSettings
 from diffusion_operator.watch import watch
@@ -68,6 +70,8 @@ class Story:
         await self.reconcile(GUARDED)
         self.settle()
         await self.reconcile(GUARDED)  # another product: the old Deployment is deleted
+        self.strip_labels()
+        await self.reconcile(GUARDED)  # children that were edited by hand are recognised and put right
         for _ in range(2):
             self.api.objects[DEMO].pop("status", None)
             await self.reconcile(GUARDED)  # the status was lost: the same Event twice
@@ -76,7 +80,9 @@ class Story:
 
     async def reconcile(self, given: RenderSettings) -> None:
         try:
-            await Reconciler(self.client, NoReports(), given).reconcile(KEY)
+            mirror = Mirror()
+            await mirror.refresh(self.client)
+            await Reconciler(self.client, mirror, NoReports(), given).reconcile(KEY)
         except Forbidden as error:
             self.forbidden.append(str(error))
 
@@ -104,6 +110,13 @@ class Story:
             "conditions": [{"type": "Ready", "status": "True"}],
         }
         self.api.put("/api/v1/nodes", {"metadata": {"name": "n", "labels": labels}, "status": status})
+
+    def strip_labels(self) -> None:
+        """Somebody took the labels off all children, and left a mark of their own."""
+        self.api.contested = True
+        for live in self.api.objects.values():
+            if any(owner.get("uid") == "uid-demo" for owner in live["metadata"].get("ownerReferences", ())):
+                live["metadata"] = {k: v for k, v in live["metadata"].items() if k != "labels"}
 
     def settle(self) -> None:
         """The Deployment controller has done its work."""
@@ -135,8 +148,8 @@ async def test_every_right_is_used_and_no_other_is_needed(tmp_path: Path) -> Non
         await story.live()
         queue: KeyedQueue[Key] = KeyedQueue(asyncio.get_running_loop())
         tasks = [
-            asyncio.create_task(resync(client, queue, (), asyncio.Event())),
-            asyncio.create_task(watch(lambda _key: None, given, (), started=asyncio.Event())),
+            asyncio.create_task(resync(client, Mirror(), queue, (), asyncio.Event())),
+            asyncio.create_task(watch(Streams(Mirror()), given, started=asyncio.Event())),
         ]
         await asyncio.wait_for(api.wait_for_watches(*WATCHED), 20)
         assert await queue.get() == KEY

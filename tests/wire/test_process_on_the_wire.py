@@ -78,10 +78,6 @@ async def test_it_starts_says_why_rests_and_stops_on_sigterm(
             async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
                 assert 'diffusion_operator_reconciles_total{result="done"}' in await answer.text()
 
-        # A hint without a change: it looks again and writes nothing.
-        looked = sum(1 for seen in api.seen if seen.path == DEMO and seen.method == "GET")
-        api.tell(DDS, "MODIFIED", api.objects[DEMO])
-        await asyncio.wait_for(api.wait_for_request(lambda seen: seen.path == DEMO, more_than=looked), 30)
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.wait_for(process, 30)
 

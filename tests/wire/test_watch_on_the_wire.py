@@ -1,4 +1,4 @@
-"""kopf against a small API server: events become keys, and nothing is ever written."""
+"""kopf against a small API server: lists and events reach the mirror, and nothing is ever written."""
 
 from __future__ import annotations
 
@@ -9,24 +9,33 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from diffusion_operator.kube.rest import ClientSettings
+from kubernetes.aio.client import Configuration
+
+from diffusion_operator.kube.resources import DIFFUSION_DEPLOYMENTS
+from diffusion_operator.kube.rest import ClientSettings, RestKubeClient
 from diffusion_operator.reconcile.keys import CAPACITY, DeploymentKey, Key
+from diffusion_operator.reconcile.mirror import Mirror
+from diffusion_operator.reconcile.streams import SILENT_AFTER_S, Streams
+from diffusion_operator.reconcile.wakes import Wakes
 from diffusion_operator.watch import UNUSED_FINALIZER, watch
 from wire.fakeapi import FakeApi, fake_api, kubeconfig
 
 DDS = "/apis/diffusion-operator.io/v1alpha1/diffusiondeployments"
 NODES, PODS, SERVICES = "/api/v1/nodes", "/api/v1/pods", "/api/v1/services"
 DEPLOYMENTS = "/apis/apps/v1/deployments"
+QUOTAS = "/api/v1/resourcequotas"
 WATCHED = (
     DDS,
     NODES,
     PODS,
+    QUOTAS,
     SERVICES,
     DEPLOYMENTS,
     "/api/v1/configmaps",
     "/api/v1/serviceaccounts",
     "/apis/policy/v1/poddisruptionbudgets",
     "/apis/networking.k8s.io/v1/networkpolicies",
+    "/apis/apps/v1/replicasets",
 )
 OURS = {"app.kubernetes.io/managed-by": "diffusion-operator", "diffusion-operator.io/deployment": "demo"}
 KEY = DeploymentKey("team", "demo")
@@ -38,6 +47,9 @@ class Watched:
     def __init__(self, api: FakeApi) -> None:
         self.api = api
         self.keys: asyncio.Queue[Key] = asyncio.Queue()
+        self.mirror = Mirror()
+        self.mirror.on_change(Wakes(self.keys.put_nowait))
+        self.streams = Streams(self.mirror)
 
     async def next(self) -> Key:
         return await asyncio.wait_for(self.keys.get(), 10)
@@ -51,7 +63,7 @@ async def watching(folder: Path) -> AsyncIterator[Watched]:
         config.write_text(json.dumps(kubeconfig(api.url)))
         watched, started = Watched(api), asyncio.Event()
         settings = ClientSettings(kubeconfig=str(config))
-        task = asyncio.create_task(watch(watched.keys.put_nowait, settings, (), started=started))
+        task = asyncio.create_task(watch(watched.streams, settings, started=started))
         await asyncio.wait_for(api.wait_for_watches(*WATCHED), 20)
         assert started.is_set()
         yield watched
@@ -62,6 +74,12 @@ async def watching(folder: Path) -> AsyncIterator[Watched]:
 
 def named(name: str, **more: Any) -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": "team", **more}}
+
+
+def holding_a_gpu(name: str, labels: dict[str, str]) -> dict[str, Any]:
+    container = {"name": "engine", "resources": {"limits": {"nvidia.com/gpu": "1"}}}
+    spec = {"nodeName": "node-1", "containers": [container]}
+    return named(name, labels=labels) | {"spec": spec, "status": {"phase": "Running"}}
 
 
 async def test_what_happens_to_our_objects_becomes_their_owners_key(tmp_path: Path) -> None:
@@ -75,10 +93,12 @@ async def test_what_happens_to_our_objects_becomes_their_owners_key(tmp_path: Pa
 
 async def test_what_frees_gpus_wakes_those_who_wait(tmp_path: Path) -> None:
     async with watching(tmp_path) as watched:
-        pod = watched.api.put(PODS, named("demo-1", labels=OURS))
-        assert await watched.next() == KEY
-        watched.api.tell(PODS, "DELETED", pod)
-        assert [await watched.next(), await watched.next()] == [KEY, CAPACITY]
+        for labels, keys in ((OURS, [KEY]), ({}, [])):
+            pod = watched.api.put(PODS, holding_a_gpu("pod", labels))
+            assert [await watched.next() for _ in keys] == keys
+            watched.api.tell(PODS, "DELETED", pod)
+            assert [await watched.next() for _ in (*keys, CAPACITY)] == [*keys, CAPACITY]
+            del watched.api.objects["/api/v1/namespaces/team/pods/pod"]
         dd = watched.api.put(DDS, named("demo"))
         assert await watched.next() == KEY
         watched.api.tell(DDS, "DELETED", dd)
@@ -109,7 +129,8 @@ async def test_a_node_counts_when_its_gpus_change_and_not_at_a_heartbeat(tmp_pat
 async def test_only_labelled_children_are_asked_for_and_lists_are_chunked(tmp_path: Path) -> None:
     async with watching(tmp_path) as watched:
         lists = {s.path: s.query for s in watched.api.seen if s.path in WATCHED and "watch" not in s.query}
-        for collection in set(WATCHED) - {DDS, NODES}:
+        assert lists[PODS]["fieldSelector"] == "status.phase!=Succeeded,status.phase!=Failed"
+        for collection in set(WATCHED) - {DDS, NODES, PODS, QUOTAS}:
             assert lists[collection]["labelSelector"] == "app.kubernetes.io/managed-by=diffusion-operator"
         assert "labelSelector" not in lists[DDS]
         assert {query["limit"] for query in lists.values()} == {"500"}
@@ -135,12 +156,84 @@ async def test_nothing_is_ever_written_not_even_to_objects_with_finalizers(tmp_p
         assert all(UNUSED_FINALIZER not in json.dumps(obj) for obj in watched.api.objects.values())
 
 
+async def gone(watched: Watched, collection: str) -> None:
+    """The stream ends with 410; returns when the collection has been listed and is watched again."""
+    stream = watched.api.watching.pop(collection)
+    stream.put_nowait({"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}})
+    await asyncio.wait_for(watched.api.wait_for_watches(collection), 20)
+
+
 async def test_a_watch_that_is_gone_is_listed_and_opened_again(tmp_path: Path) -> None:
     async with watching(tmp_path) as watched:
-        await_reopened = watched.api.watching.pop(DDS)
-        await_reopened.put_nowait(
-            {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}
-        )
-        await asyncio.wait_for(watched.api.wait_for_watches(DDS), 20)
+        await gone(watched, DDS)
         watched.api.put(DDS, named("after-the-gap"))
         assert await watched.next() == DeploymentKey("team", "after-the-gap")
+
+
+async def test_what_was_made_changed_and_deleted_in_a_gap_is_noticed(tmp_path: Path) -> None:
+    async with watching(tmp_path) as watched:
+        for name in ("stays", "changes", "goes"):
+            watched.api.put(DDS, named(name, generation=1))
+            assert await watched.next() == DeploymentKey("team", name)
+        silent, watched.api.watching = watched.api.watching, {}
+        watched.api.put(DDS, named("changes", generation=2))
+        watched.api.put(DDS, named("new"))
+        del watched.api.objects[f"{DDS.rsplit('/', 1)[0]}/namespaces/team/diffusiondeployments/goes"]
+        watched.api.version += 1
+        watched.api.watching = silent
+        await gone(watched, DDS)
+        woken = {await watched.next() for _ in range(4)}
+        assert woken == {CAPACITY, *(DeploymentKey("team", name) for name in ("changes", "new", "goes"))}
+        assert watched.mirror.get(DIFFUSION_DEPLOYMENTS, "team", "goes") is None
+
+
+async def test_an_empty_list_after_a_gap_leaves_no_ghost(tmp_path: Path) -> None:
+    async with watching(tmp_path) as watched:
+        watched.api.put(DDS, named("demo"))
+        assert await watched.next() == KEY
+        watched.api.objects.clear()
+        watched.api.version += 1
+        await gone(watched, DDS)
+        assert {await watched.next(), await watched.next()} == {KEY, CAPACITY}
+        assert not list(watched.mirror.entries(DIFFUSION_DEPLOYMENTS))
+
+
+async def test_a_stream_that_is_cut_goes_on_where_it_was(tmp_path: Path) -> None:
+    async with watching(tmp_path) as watched:
+        watched.api.put(DDS, named("before"))
+        assert await watched.next() == DeploymentKey("team", "before")
+        lists = sum(1 for seen in watched.api.seen if seen.path == DDS and "watch" not in seen.query)
+        watched.api.watching.pop(DDS).put_nowait({"type": "CUT"})
+        await asyncio.wait_for(watched.api.wait_for_watches(DDS), 20)
+        watched.api.put(DDS, named("after"))
+        assert await watched.next() == DeploymentKey("team", "after")
+        assert lists == sum(1 for seen in watched.api.seen if seen.path == DDS and "watch" not in seen.query)
+
+
+async def test_bookmarks_and_events_prove_a_stream_alive_and_silence_is_mended(tmp_path: Path) -> None:
+    async with watching(tmp_path) as watched:
+        now = [0.0]
+        watched.streams = streams = Streams(watched.mirror, monotonic=lambda: now[0])
+        for collection in WATCHED:
+            streams.heard(collection)
+        now[0] = SILENT_AFTER_S - 1
+        for collection in set(WATCHED) - {DDS}:
+            streams.heard(collection)
+        now[0] = SILENT_AFTER_S + 1
+        configuration = Configuration(host=watched.api.url)
+        client = RestKubeClient(configuration, ClientSettings())
+        watched.api.watching.clear()  # nobody hears of it
+        watched.api.put(DDS, named("unheard"))
+        await streams.mend(client)
+        await client.close()
+        assert await watched.next() == DeploymentKey("team", "unheard")
+        assert [seen.path for seen in watched.api.seen[-1:]] == [DDS]
+
+
+async def test_a_bookmark_reaches_the_listener(tmp_path: Path) -> None:
+    async with watching(tmp_path) as watched:
+        heard: asyncio.Queue[str] = asyncio.Queue()
+        watched.streams.heard = heard.put_nowait  # type: ignore[method-assign]
+        bookmark = {"kind": "Node", "metadata": {"resourceVersion": "500"}}
+        watched.api.tell(NODES, "BOOKMARK", bookmark)
+        assert await asyncio.wait_for(heard.get(), 10) == NODES

@@ -32,6 +32,14 @@
   verbs:
   - list
   - watch
+# how many GPUs and pods a namespace may have, and how many it has
+- apiGroups:
+  - ''
+  resources:
+  - resourcequotas
+  verbs:
+  - list
+  - watch
 # identities and addresses of engines; garbage collection deletes them
 - apiGroups:
   - ''
@@ -75,6 +83,7 @@
   - replicasets
   verbs:
   - list
+  - watch
 # drains take one replica at a time
 - apiGroups:
   - policy
@@ -117,4 +126,15 @@
   verbs:
   - create
   - patch
+{{- end -}}
+{{- define "diffusion-operator.ownRules" -}}
+# which of the replicas writes
+- apiGroups:
+  - coordination.k8s.io
+  resources:
+  - leases
+  verbs:
+  - get
+  - create
+  - update
 {{- end -}}

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 
 from aiohttp import web
 
 from diffusion_operator.reconcile.metrics import Metrics
 
+Problem = Callable[[], str | None]
 
-async def start_http(port: int, ready: asyncio.Event, metrics: Metrics) -> tuple[web.AppRunner, int]:
+
+async def start_http(
+    port: int, metrics: Metrics, *, unwell: Problem, unready: Problem
+) -> tuple[web.AppRunner, int]:
     """Serve /livez, /readyz and /metrics; returns the runner (clean it up) and the port in use.
 
-    /livez answers while the event loop runs; what dies ends the process. /readyz waits for the first list.
+    Both probes ask for a problem in words. A loop that hangs answers nothing; what dies ends the process.
     """
 
     async def live(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        return _probe(unwell())
 
     async def readiness(_: web.Request) -> web.Response:
-        if ready.is_set():
-            return web.Response(text="ok\n")
-        return web.Response(status=503, text="the first list of DiffusionDeployments is not done\n")
+        return _probe(unready())
 
     async def show_metrics(_: web.Request) -> web.Response:
         return web.Response(
@@ -38,3 +40,7 @@ async def start_http(port: int, ready: asyncio.Event, metrics: Metrics) -> tuple
     await site.start()
     addresses = runner.addresses
     return runner, int(addresses[0][1])
+
+
+def _probe(problem: str | None) -> web.Response:
+    return web.Response(text="ok\n") if problem is None else web.Response(status=503, text=f"{problem}\n")

@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from kubernetes.aio.config import ConfigException
 
 from diffusion_operator.health import start_http
-from diffusion_operator.kube.errors import ApiError
+from diffusion_operator.kube.errors import ApiError, ServerError, TooManyRequests, Unreachable
+from diffusion_operator.kube.lease import Lease, LeaseLost
 from diffusion_operator.kube.reports import HttpReportReader
-from diffusion_operator.kube.resources import REQUIRED_ACCESS
+from diffusion_operator.kube.resources import REQUIRED_ACCESS, REQUIRED_OWN_ACCESS, Resource
 from diffusion_operator.kube.rest import RestKubeClient, load_configuration
 from diffusion_operator.logs import configure_logging
 from diffusion_operator.reconcile.keys import Key
 from diffusion_operator.reconcile.metrics import Metrics
+from diffusion_operator.reconcile.mirror import Mirror
 from diffusion_operator.reconcile.queue import KeyedQueue
 from diffusion_operator.reconcile.story import Reconciler
+from diffusion_operator.reconcile.streams import Streams, mend_silent_watches
+from diffusion_operator.reconcile.wakes import Wakes
 from diffusion_operator.reconcile.worker import resync, work
 from diffusion_operator.settings import OperatorSettings, read_settings
 from diffusion_operator.watch import watch
@@ -31,6 +37,8 @@ from diffusion_operator.watch import watch
 logger = logging.getLogger("diffusion_operator")
 
 DRAIN_S = 10.0
+START_RETRY_S = 5.0
+LEASE_TIMEOUT_S = 5.0
 
 
 class CannotStart(Exception):
@@ -42,7 +50,8 @@ def main() -> None:
     settings = read_settings(sys.argv[1:])
     configure_logging(settings.log_level, settings.log_format)
     try:
-        asyncio.run(run(settings))
+        # Without clean-up: after the Lease is lost not one more request may leave this process.
+        asyncio.run(run(settings, end_at_once=lambda: os._exit(1)))
     except (CannotStart, ConfigException) as error:
         sys.exit(f"diffusion-operator cannot start: {error}")
     except ExceptionGroup as group:
@@ -51,42 +60,69 @@ def main() -> None:
         sys.exit(1)
 
 
-async def run(settings: OperatorSettings) -> None:
-    """Run until SIGTERM or SIGINT. Raises when a part of the operator dies."""
-    metrics = Metrics()
+async def run(settings: OperatorSettings, *, end_at_once: Callable[[], None] = lambda: None) -> None:
+    """Run until SIGTERM or SIGINT. Raises when a part of the operator dies.
+
+    `end_at_once` is called when the Lease is lost, before anything else; the process passes its hard exit.
+    """
+    metrics, mirror = Metrics(), Mirror()
+    streams = Streams(mirror)
+    configuration = await load_configuration(settings.client)
+    # Renewals have a client of their own: they never wait behind our other requests.
+    lease_client = RestKubeClient(configuration, replace(settings.client, request_timeout_s=LEASE_TIMEOUT_S))
+    lease = Lease(lease_client, settings.lease) if settings.lease is not None else None
     client = RestKubeClient(
-        await load_configuration(settings.client), settings.client, observe_call=metrics.observe_call
+        configuration,
+        settings.client,
+        observe_call=metrics.observe_call,
+        check_write=lease.check if lease is not None else lambda: None,
     )
     reports = HttpReportReader()
-    ready = asyncio.Event()
-    runner, port = await start_http(settings.http_port, ready, metrics)
+    runner, port = await start_http(
+        settings.http_port, metrics, unwell=streams.problem, unready=lambda: _unready(mirror)
+    )
     logger.info("probes and metrics on port %d", port)
     try:
-        await check_access(client, settings.namespaces)
-        await _serve(settings, client, reports, metrics, ready)
+        await check_access(client, settings.lease.namespace if settings.lease is not None else None)
+        parts = _Parts(settings, client, reports, metrics, mirror, streams, lease)
+        await _serve(parts, end_at_once)
     finally:
         await runner.cleanup()
         await reports.close()
         await client.close()
+        await lease_client.close()
 
 
-async def check_access(client: RestKubeClient, namespaces: Sequence[str]) -> None:
-    """Ask once for every verb the operator needs, so a missing one is one clear sentence at the start."""
-    asked = [
-        (verb, resource, subresource, namespace)
+async def check_access(client: RestKubeClient, own_namespace: str | None) -> None:
+    """Ask once for every verb the operator needs, so a missing one is one clear sentence at the start.
+
+    An API server that does not answer is waited for: an exit would only make the next start later.
+    """
+    asked: list[tuple[str, Resource, str | None, str | None]] = [
+        (verb, resource, subresource, None)
         for resource, subresource, verbs in REQUIRED_ACCESS
         for verb in verbs
-        for namespace in (namespaces or (None,))
     ]
-    try:
-        answers = await asyncio.gather(
-            *(
-                client.allowed(verb, resource, namespace=namespace, subresource=subresource)
-                for verb, resource, subresource, namespace in asked
+    asked += [
+        (verb, resource, subresource, own_namespace)
+        for resource, subresource, verbs in REQUIRED_OWN_ACCESS
+        for verb in verbs
+        if own_namespace is not None
+    ]
+    while True:
+        try:
+            answers = await asyncio.gather(
+                *(
+                    client.allowed(verb, resource, namespace=namespace, subresource=subresource)
+                    for verb, resource, subresource, namespace in asked
+                )
             )
-        )
-    except ApiError as error:
-        raise CannotStart(f"the API server did not answer the permission check: {error}") from error
+            break
+        except (Unreachable, ServerError, TooManyRequests) as error:
+            logger.warning("the API server did not answer the permission check: %s; again soon", error)
+            await asyncio.sleep(START_RETRY_S)
+        except ApiError as error:
+            raise CannotStart(f"the API server refused the permission check: {error}") from error
     missing = [
         f"{verb} {resource.plural}{f'/{subresource}' if subresource else ''}"
         for (verb, resource, subresource, _), allowed in zip(asked, answers, strict=True)
@@ -96,39 +132,94 @@ async def check_access(client: RestKubeClient, namespaces: Sequence[str]) -> Non
         raise CannotStart(f"its role does not allow: {', '.join(dict.fromkeys(missing))}")
 
 
-async def _serve(
-    settings: OperatorSettings,
-    client: RestKubeClient,
-    reports: HttpReportReader,
-    metrics: Metrics,
-    ready: asyncio.Event,
-) -> None:
-    loop = asyncio.get_running_loop()
+@dataclass(frozen=True)
+class _Parts:
+    """What the process is put together from."""
+
+    settings: OperatorSettings
+    client: RestKubeClient
+    reports: HttpReportReader
+    metrics: Metrics
+    mirror: Mirror
+    streams: Streams
+    lease: Lease | None
+
+
+async def _serve(parts: _Parts, end_at_once: Callable[[], None]) -> None:
+    loop, settings, mirror = asyncio.get_running_loop(), parts.settings, parts.mirror
     queue: KeyedQueue[Key] = KeyedQueue(loop)
-    reconciler = Reconciler(client, reports, settings.render, instance=settings.instance)
-    metrics.watch_queue(lambda: len(queue), lambda: queue.oldest_s, lambda: len(reconciler.waiting))
-    metrics.set_leader(True)  # the chart runs one replica, and never two at once
+    reconciler = Reconciler(
+        parts.client,
+        mirror,
+        parts.reports,
+        settings.render,
+        instance=settings.instance,
+        terms=settings.terms,
+    )
+    parts.metrics.watch_queue(lambda: len(queue), lambda: queue.oldest_s, lambda: len(reconciler.waiting))
+    mirror.on_change(Wakes(queue.add, settings.namespaces))
+    leading, caught_up = asyncio.Event(), asyncio.Event()
     stop, watch_started = asyncio.Event(), asyncio.Event()
     _on_signals(loop, stop)
 
+    async def work_when_leading() -> None:
+        await caught_up.wait()
+        await work(queue, reconciler, parts.metrics)
+
+    async def resync_when_leading() -> None:
+        await leading.wait()
+        parts.metrics.set_leader(True)
+        await resync(parts.client, mirror, queue, settings.namespaces, caught_up)
+
     async def watch_then_stop() -> None:
-        await watch(queue.add, settings.client, settings.namespaces, started=watch_started)
+        await watch(parts.streams, settings.client, started=watch_started)
         stop.set()  # kopf ends by itself only when it caught a signal before our handlers were back
 
     async with asyncio.TaskGroup() as group:
-        # Workers exist before kopf: when it ends it cancels every task that is younger than itself.
-        workers = [group.create_task(work(queue, reconciler, metrics)) for _ in range(settings.workers)]
-        resyncing = group.create_task(resync(client, queue, settings.namespaces, ready))
-        signals = group.create_task(_take_signals_back(loop, watch_started, stop))
+        # All of these exist before kopf: when it ends it cancels every task that is younger than itself.
+        workers = [group.create_task(work_when_leading()) for _ in range(settings.workers)]
+        election = group.create_task(_lead(parts.lease, leading, end_at_once))
+        others = [
+            group.create_task(resync_when_leading()),
+            group.create_task(mend_silent_watches(parts.client, parts.streams)),
+            group.create_task(_take_signals_back(loop, watch_started, stop)),
+        ]
         await asyncio.sleep(0)
         watching = group.create_task(watch_then_stop())
         await stop.wait()
-        logger.info("stopping: %d keys left for the next start", len(queue))
-        ready.clear()
+        logger.info("stopping: %d keys left for the next leader", len(queue))
         queue.close()
-        _, late = await asyncio.wait(workers, timeout=DRAIN_S)
-        for task in (*late, resyncing, signals, watching):
+        if caught_up.is_set():
+            await asyncio.wait(workers, timeout=DRAIN_S)
+        for task in (*workers, election):
             task.cancel()
+        # Only when nothing of ours writes any more may another replica begin.
+        await asyncio.wait([*workers, election])
+        if parts.lease is not None:
+            await parts.lease.release()
+        for task in (*others, watching):
+            task.cancel()
+
+
+async def _lead(lease: Lease | None, leading: asyncio.Event, end_at_once: Callable[[], None]) -> None:
+    """Wait for the Lease, say so, and keep it. Its loss ends the process: that is the fence."""
+    if lease is not None:
+        await lease.acquire()
+    leading.set()
+    if lease is None:
+        return
+    try:
+        await lease.keep()
+    except LeaseLost as error:
+        logger.error("ending at once: %s", error)
+        end_at_once()
+        raise
+
+
+def _unready(mirror: Mirror) -> str | None:
+    """A standby is ready too: it can take over at any moment."""
+    missing = mirror.unlisted()
+    return f"not listed yet: {', '.join(missing)}" if missing else None
 
 
 async def _take_signals_back(

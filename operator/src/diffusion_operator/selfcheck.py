@@ -1,7 +1,8 @@
 """Asks a running operator whether it works; `helm test` runs it in a pod. It changes nothing.
 
 `python -m diffusion_operator.selfcheck URL` exits 0 when the operator is ready and one leads, else 1 with a
-sentence. Standard library only, so that it starts at once.
+sentence. A standby that happens to answer does not lead: it is asked again until the leader answers.
+Standard library only, so that it starts at once.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from collections.abc import Callable, Sequence
 from urllib.error import URLError
 from urllib.request import urlopen
 
-TRIES = 12
-PAUSE_S = 5.0
+TRIES = 60
+PAUSE_S = 1.0
 TIMEOUT_S = 5.0
 LEADER = re.compile(r"^diffusion_operator_leader 1(\.0)?$", re.MULTILINE)
 

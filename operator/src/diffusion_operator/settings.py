@@ -8,14 +8,22 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 from pydantic import ValidationError
 
 from diffusion_operator.api.base import ApiModel, DnsLabel
+from diffusion_operator.inventory.hardware import parse_driver
+from diffusion_operator.inventory.pools import BadPools, parse_pools
+from diffusion_operator.kube.lease import LeaseSettings
 from diffusion_operator.kube.rest import ClientSettings
 from diffusion_operator.logs import FORMATS
+from diffusion_operator.placement.groups import Terms
 from diffusion_operator.render.settings import NetworkPolicySettings, RenderSettings
 
+# The engine image carries torch for CUDA 13, which needs driver 580 or newer (CUDA compatibility guide, minor
+# version compatibility).
+MINIMUM_DRIVER = "580"
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -32,6 +40,9 @@ class OperatorSettings:
     log_level: str = "info"
     log_format: str = "text"
     instance: str = "diffusion-operator"
+    terms: Terms = field(default_factory=Terms)
+    # None: no election. For one process alone, as on a developer's machine.
+    lease: LeaseSettings | None = None
 
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> OperatorSettings:
@@ -49,6 +60,13 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
             f"--engine-image-pull-policy is {given.engine_image_pull_policy!r}; "
             f"use one of {', '.join(PULL_POLICIES)}"
         )
+    try:
+        terms = Terms(parse_pools(given.node_pools), parse_driver(given.minimum_driver))
+    except BadPools as error:
+        parser.error(f"--node-pools: {error}")
+    except ValueError as error:
+        parser.error(f"--minimum-driver: {error}")
+    instance = environment.get("HOSTNAME") or socket.gethostname()
     return OperatorSettings(
         render=RenderSettings(
             given.engine_image,
@@ -63,8 +81,15 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
         http_port=given.http_port,
         log_level=given.log_level,
         log_format=given.log_format,
-        instance=environment.get("HOSTNAME") or socket.gethostname(),
+        instance=instance,
+        terms=terms,
+        lease=_lease(given.lease_namespace, given.lease_name, instance),
     )
+
+
+def _lease(namespace: str, name: str, instance: str) -> LeaseSettings | None:
+    # A container that restarts in its pod is another candidate: the one before may still have a write out.
+    return LeaseSettings(namespace, f"{instance}_{uuid4().hex[:8]}", name) if namespace else None
 
 
 def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
@@ -89,6 +114,20 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "",
         "JSON with operatorNamespace, monitoringNamespaces and apiFrom; empty: no NetworkPolicy is made.",
     )
+    add("--node-pools", "DIFFUSION_NODE_POOLS", "[]", "Pools that can grow, a JSON list as the Helm value.")
+    add(
+        "--minimum-driver",
+        "DIFFUSION_MINIMUM_DRIVER",
+        MINIMUM_DRIVER,
+        "Oldest NVIDIA driver that the engine image takes; nodes labelled with an older one are left out.",
+    )
+    add(
+        "--lease-namespace",
+        "DIFFUSION_LEASE_NAMESPACE",
+        "",
+        "Namespace of the leader's Lease; empty: no election, for one process alone.",
+    )
+    add("--lease-name", "DIFFUSION_LEASE_NAME", "diffusion-operator", "Name of that Lease.")
     add("--log-level", "DIFFUSION_LOG_LEVEL", "info", "debug, info, warning or error.")
     parser.add_argument("--workers", type=_positive, default=8, help="Reconciles at a time.")
     parser.add_argument("--http-port", type=_port, default=8080, help="Port of /livez, /readyz and /metrics.")

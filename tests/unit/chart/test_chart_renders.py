@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from diffusion_operator.settings import read_settings
 from unit.chart.helm import CHART, IMAGES, helm, only, pod_spec, rendered, template
 
 DIGEST = "sha256:" + "a" * 64
@@ -32,6 +33,9 @@ def test_one_object_of_each_kind() -> None:
         "Deployment",
         "NetworkPolicy",
         "Pod",
+        "PodDisruptionBudget",
+        "Role",
+        "RoleBinding",
         "Service",
         "ServiceAccount",
         "ValidatingAdmissionPolicy",
@@ -39,10 +43,37 @@ def test_one_object_of_each_kind() -> None:
     ]
 
 
-def test_one_operator_and_never_two_at_once() -> None:
-    spec = only(rendered(), "Deployment")["spec"]
-    assert spec["replicas"] == 1
-    assert spec["strategy"] == {"type": "Recreate"}
+def test_two_replicas_that_prefer_two_nodes_and_are_replaced_one_by_one() -> None:
+    documents = rendered()
+    spec = only(documents, "Deployment")["spec"]
+    assert spec["replicas"] == 2
+    assert spec["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+    }
+    budget = only(documents, "PodDisruptionBudget")["spec"]
+    assert budget["maxUnavailable"] == 1
+    spread = spec["template"]["spec"]["affinity"]["podAntiAffinity"]
+    (term,) = spread["preferredDuringSchedulingIgnoredDuringExecution"]
+    for selector in (budget["selector"], term["podAffinityTerm"]["labelSelector"]):
+        assert selector["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
+        assert selector["matchLabels"]["app.kubernetes.io/component"] == "operator"
+
+
+def test_one_replica_has_no_disruption_budget_that_would_block_drains() -> None:
+    kinds = {document["kind"] for document in rendered("operator.replicas=1")}
+    assert "PodDisruptionBudget" not in kinds
+
+
+def test_the_lease_is_in_the_operators_own_namespace() -> None:
+    documents = rendered()
+    role, binding = only(documents, "Role"), only(documents, "RoleBinding")
+    assert role["metadata"]["namespace"] == binding["metadata"]["namespace"] == "somewhere"
+    assert [rule["resources"] for rule in role["rules"]] == [["leases"]]
+    environment = {entry["name"]: entry for entry in pod_spec()["containers"][0]["env"]}
+    source = environment["DIFFUSION_LEASE_NAMESPACE"]["valueFrom"]
+    assert source == {"fieldRef": {"fieldPath": "metadata.namespace"}}
+    assert environment["DIFFUSION_LEASE_NAME"]["value"] == "release-diffusion-operator"
 
 
 def test_the_selector_matches_the_pods_and_holds_no_version() -> None:
@@ -59,7 +90,9 @@ def test_the_settings_reach_the_operator() -> None:
         "operator.logLevel=debug",
         "operator.logFormat=json",
     )["containers"][0]
-    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    environment = {
+        entry["name"]: entry["value"] for entry in container["env"] if "LEASE" not in entry["name"]
+    }
     assert environment == {
         "DIFFUSION_ENGINE_IMAGE": f"example/engine@{DIGEST}",
         "DIFFUSION_ENGINE_IMAGE_PULL_POLICY": "Never",
@@ -136,3 +169,16 @@ def test_the_notes_say_what_to_do_next() -> None:
     ):
         assert part in notes
     assert "kubectl get dd demo" in notes
+
+
+def test_pools_and_the_driver_reach_the_operator_as_it_reads_them() -> None:
+    settings = ("name=spot", "product=NVIDIA-H200", "gpusPerNode=8", "maxNodes=3", "nodeSelector.pool=spot")
+    pools = (f"nodePools[0].{setting}" for setting in settings)
+    (container,) = pod_spec(*pools, "engine.minimumDriver=590")["containers"]
+    environment = {entry["name"]: entry.get("value", "") for entry in container["env"]}
+    read = read_settings([], environment)
+    (pool,) = read.terms.pools
+    assert (pool.name, pool.max_nodes, pool.labels) == ("spot", 3, (("pool", "spot"),))
+    assert read.terms.least_driver == (590,)
+    plain = {entry["name"] for entry in pod_spec()["containers"][0]["env"]}
+    assert not plain & {"DIFFUSION_NODE_POOLS", "DIFFUSION_MINIMUM_DRIVER"}

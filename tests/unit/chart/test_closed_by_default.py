@@ -25,7 +25,7 @@ OPTIONAL = {
 
 def environment(*settings: str) -> dict[str, str]:
     container = pod_spec(*settings)["containers"][0]
-    return {entry["name"]: entry["value"] for entry in container["env"]}
+    return {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
 
 
 @pytest.mark.parametrize(("value", "kind"), OPTIONAL.items())

@@ -12,8 +12,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from diffusion_operator.api.names import LABEL_PLAN_HASH
 from diffusion_operator.api.status import DiffusionDeploymentStatus
-from diffusion_operator.kube.errors import AlreadyExists, Conflict, NotFound
+from diffusion_operator.kube.errors import AlreadyExists, Conflict, Invalid, NotFound
 from diffusion_operator.kube.reports import ReportUnavailable
 from diffusion_operator.kube.resources import (
     CONFIG_MAPS,
@@ -30,6 +31,7 @@ from diffusion_operator.reconcile.compare import ATOMIC_MAPS, MERGE_KEYS
 from diffusion_runtime.planning.documents import EngineReport, Plan
 
 GPU = "nvidia.com/gpu"
+JsonObjects = list[JsonObject]
 Key = tuple[str, str, str]  # plural, namespace, name
 
 
@@ -46,12 +48,20 @@ class FakeCluster:
     events: dict[str, JsonObject] = field(default_factory=dict)
     writes: list[tuple[str, str, str]] = field(default_factory=list)
     reads: int = 0
+    seen: dict[Key, str] = field(default_factory=dict)
+    versions: dict[Key, str] = field(default_factory=dict)
     kill_after: int | None = None
     version: int = 0
     uids: int = 0
     executing: dict[str, str] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
     engines_ready: bool = True
+    unready: set[str] = field(default_factory=set)
+    """Plan hashes and images with which no engine becomes ready."""
+    idle: dict[str, float] = field(default_factory=dict)
+    """Pods that load, and how many seconds ago they got on."""
+    stamp: str | None = None
+    """Time at which pods are created, as the API server writes it."""
 
     # --- what a user or the cluster does -------------------------------------------------------------
 
@@ -91,6 +101,7 @@ class FakeCluster:
 
     def remove(self, resource: Resource, name: str, namespace: str = "team") -> None:
         """kubectl delete, and the garbage collector after it."""
+        self.version += 1
         del self.objects[resource.plural, namespace, name]
         self.collect_garbage()
 
@@ -160,20 +171,39 @@ class FakeCluster:
         label_selector: str | None = None,
         field_selector: str | None = None,
     ) -> list[JsonObject]:
+        items, _ = await self.list_at(
+            resource, namespace, label_selector=label_selector, field_selector=field_selector
+        )
+        return items
+
+    async def list_at(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> tuple[JsonObjects, str]:
         self.reads += 1
+        self._version_what_changed()
         wanted = dict(part.split("=") for part in label_selector.split(",")) if label_selector else {}
-        return [
+        found = [
             copy.deepcopy({k: v for k, v in obj.items() if k not in ("apiVersion", "kind")})
             for (plural, where, _), obj in sorted(self.objects.items())
             if plural == resource.plural
             and namespace in (None, where)
             and wanted.items() <= obj["metadata"].get("labels", {}).items()
         ]
+        return found, str(self.version)
 
-    async def apply(self, manifest: JsonObject) -> JsonObject:
+    async def apply(self, manifest: JsonObject, *, force: bool = True) -> JsonObject:
         resource = resource_of(manifest)
         key = self._key(resource, manifest)
         live = self.objects.get(key)
+        if live is not None and not force and (key, "") not in self.applied:
+            raise Conflict(f"{key}: another manager owns fields of it", status=409)
+        if live is not None and _other_controller(live, manifest):
+            raise Invalid(f"{key}: only one reference can have controller set to true", status=422)
         if live is None:
             live = self._store(resource, {"metadata": dict(manifest["metadata"])})
         if live.get("immutable") and manifest.get("data", live["data"]) != live["data"]:
@@ -239,6 +269,7 @@ class FakeCluster:
                     device="cpu",
                     ranks=plan.gpus_per_replica,
                     planned_peak_per_gpu_bytes=plan.memory.peak_per_gpu_bytes,
+                    load_idle_seconds=self.idle.get(name),
                 )
         raise ReportUnavailable(f"http://{pod_ip}:9000/v1/report: no answer")
 
@@ -274,10 +305,13 @@ class FakeCluster:
             if key[2] not in keep:
                 del self.objects[key]
         for name in keep:
-            if (PODS.plural, metadata["namespace"], name) not in self.objects:
+            key = (PODS.plural, metadata["namespace"], name)
+            if key in self.objects and self.objects[key]["status"]["phase"] == "Pending":
+                del self.objects[key]  # the scheduler tries again
+            if key not in self.objects:
                 self._start(name, metadata["namespace"], template, owner)
         pods = [self.objects[PODS.plural, metadata["namespace"], name] for name in keep]
-        ready = sum(1 for pod in pods if pod["status"]["phase"] == "Running" and self.engines_ready)
+        ready = sum(1 for pod in pods if pod["status"]["phase"] == "Running" and self._becomes_ready(pod))
         status = {"replicas": len(pods), "updatedReplicas": len(pods), "readyReplicas": ready}
         deployment["status"] = status | {
             "availableReplicas": ready,
@@ -291,7 +325,8 @@ class FakeCluster:
         selector = template["spec"].get("nodeSelector", {})
         node = next((n for n in self._nodes(selector) if self._free(n) >= needed), None)
         self.uids += 1
-        conditions = [{"type": "Ready", "status": "True" if node and self.engines_ready else "False"}]
+        starts = node is not None and self._becomes_ready(template)
+        conditions = [{"type": "Ready", "status": "True" if starts else "False"}]
         status: JsonObject = {"phase": "Running" if node else "Pending", "conditions": conditions}
         if node:
             status["podIP"] = f"10.0.{self.uids // 250}.{self.uids % 250 + 1}"
@@ -302,7 +337,14 @@ class FakeCluster:
             "labels": dict(template["metadata"]["labels"]),
             "ownerReferences": owner,
         }
+        if self.stamp is not None:
+            metadata["creationTimestamp"] = self.stamp
         self._store(PODS, {"metadata": metadata, "spec": spec, "status": status})
+
+    def _becomes_ready(self, pod: JsonObject) -> bool:
+        """Whether the engine of a pod or template comes up."""
+        facts = {pod["metadata"]["labels"][LABEL_PLAN_HASH], pod["spec"]["containers"][0]["image"]}
+        return self.engines_ready and not facts & self.unready
 
     def _nodes(self, selector: dict[str, str]) -> list[str]:
         return [
@@ -327,6 +369,7 @@ class FakeCluster:
         self.version += 1
         obj["metadata"] |= {"uid": f"uid-{self.uids}", "resourceVersion": str(self.version)}
         self.objects[self._key(resource, obj)] = obj
+        self._version_what_changed()
         return obj
 
     def _touch(self, live: JsonObject, before: JsonObject) -> None:
@@ -334,10 +377,30 @@ class FakeCluster:
             self.version += 1
             live["metadata"]["resourceVersion"] = str(self.version)
 
+    def _version_what_changed(self) -> None:
+        """Tests and the controllers above edit objects in place; a server would have moved the version."""
+        for key, obj in self.objects.items():
+            plain = {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k != "resourceVersion"}}
+            text = json.dumps(plain, sort_keys=True)
+            if (
+                self.seen.get(key, text) != text
+                and self.versions.get(key) == obj["metadata"]["resourceVersion"]
+            ):
+                self.version += 1
+                obj["metadata"]["resourceVersion"] = str(self.version)
+            self.seen[key], self.versions[key] = text, obj["metadata"]["resourceVersion"]
+
     def _wrote(self, verb: str, kind: str, name: str) -> None:
+        self._version_what_changed()
         self.writes.append((verb, kind, name))
         if self.kill_after is not None and len(self.writes) >= self.kill_after:
             raise Killed
+
+
+def _other_controller(live: JsonObject, manifest: JsonObject) -> bool:
+    wanted = {owner["uid"] for owner in manifest["metadata"].get("ownerReferences", ())}
+    owners = live["metadata"].get("ownerReferences") or ()
+    return any(owner.get("controller") and owner["uid"] not in wanted for owner in owners)
 
 
 def _merge(live: Any, wanted: JsonObject) -> None:

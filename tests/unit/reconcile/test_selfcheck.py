@@ -17,7 +17,12 @@ from wire.test_process_on_the_wire import free_port
 async def operator() -> AsyncIterator[tuple[str, asyncio.Event, Metrics]]:
     ready, metrics = asyncio.Event(), Metrics()
     # Port 0 would give IPv4 and IPv6 a port each.
-    runner, port = await start_http(free_port(), ready, metrics)
+    runner, port = await start_http(
+        free_port(),
+        metrics,
+        unwell=lambda: None,
+        unready=lambda: None if ready.is_set() else "not listed yet",
+    )
     yield f"http://127.0.0.1:{port}", ready, metrics
     await runner.cleanup()
 

@@ -22,10 +22,10 @@ class WithoutPrometheus(FakeCluster):
     async def list(self, resource: Resource, *given: Any, **named: Any) -> list[JsonObject]:
         return await super().list(self._known(resource), *given, **named)
 
-    async def apply(self, manifest: JsonObject) -> JsonObject:
+    async def apply(self, manifest: JsonObject, *, force: bool = True) -> JsonObject:
         if manifest["kind"] == "ServiceMonitor":
             raise NotFound("PATCH /apis/monitoring.coreos.com/v1/…: 404: page not found", status=404)
-        return await super().apply(manifest)
+        return await super().apply(manifest, force=force)
 
     def _known(self, resource: Resource) -> Resource:
         if resource == SERVICE_MONITORS:
@@ -82,7 +82,16 @@ async def test_a_cluster_without_the_kind_is_a_warning_and_no_reason_not_to_serv
 
 async def test_a_foreign_one_of_that_name_stays() -> None:
     made = on(FakeCluster())
-    foreign = {"metadata": {"name": "demo", "namespace": "team", "uid": "other", "labels": {}}, "spec": {}}
+    foreign = {
+        "metadata": {
+            "name": "demo",
+            "namespace": "team",
+            "uid": "other",
+            "labels": {},
+            "resourceVersion": "1",
+        },
+        "spec": {},
+    }
     made.cluster.objects[KEY] = foreign
     made.cluster.submit(demo(**ASKED))
     await made.settle()

@@ -6,11 +6,12 @@ import asyncio
 
 import pytest
 
-from diffusion_operator.kube.resources import DEPLOYMENTS, DIFFUSION_DEPLOYMENTS
-from diffusion_operator.reconcile.keys import CAPACITY, DeploymentKey, Key
+from diffusion_operator.kube.resources import DEPLOYMENTS, DIFFUSION_DEPLOYMENTS, NODES
+from diffusion_operator.reconcile.keys import DeploymentKey, Key
 from diffusion_operator.reconcile.metrics import Metrics
 from diffusion_operator.reconcile.queue import KeyedQueue
 from diffusion_operator.reconcile.story import Outcome
+from diffusion_operator.reconcile.wakes import Wakes
 from diffusion_operator.reconcile.worker import work
 from unit.reconcile.worlds import World, demo, world
 
@@ -34,7 +35,7 @@ async def test_one_runs_and_the_other_waits_with_numbers() -> None:
     assert "2" in waits["message"]
     assert "1" in waits["message"]
     assert made.condition("Stalled", "two")["status"] == "False"
-    assert (await made.reconcile("two")).recheck_after_s == 15.0
+    assert (await made.reconcile("two")).recheck_after_s == 60.0
 
 
 async def test_the_second_runs_when_the_node_gains_gpus() -> None:
@@ -62,7 +63,7 @@ async def test_some_replicas_run_while_others_wait() -> None:
     assert made.condition("Reconciling")["reason"] == "InsufficientGPUs"
 
 
-async def test_a_capacity_hint_reaches_exactly_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_new_gpus_wake_exactly_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     made = await two(2)
     queue: KeyedQueue[Key] = KeyedQueue(asyncio.get_running_loop())
     metrics = Metrics()
@@ -75,8 +76,9 @@ async def test_a_capacity_hint_reaches_exactly_those_who_wait(monkeypatch: pytes
         return outcome
 
     monkeypatch.setattr(made.reconciler, "reconcile", reconcile_and_close)
+    made.mirror.on_change(Wakes(queue.add))
     made.cluster.set_gpus("node-1", 4)
-    queue.add(CAPACITY)
+    await made.mirror.refresh(made.cluster, [NODES])
     await work(queue, made.reconciler, metrics)
     assert served == ["two"]
     assert made.cluster.names(DEPLOYMENTS) == ["one-h200", "two-h200"]

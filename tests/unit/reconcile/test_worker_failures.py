@@ -12,6 +12,7 @@ from diffusion_operator.kube.resources import JsonObject
 from diffusion_operator.reconcile.children import ChildLeaving
 from diffusion_operator.reconcile.keys import DeploymentKey, Key
 from diffusion_operator.reconcile.metrics import Metrics
+from diffusion_operator.reconcile.mirror import Mirror
 from diffusion_operator.reconcile.queue import KeyedQueue
 from diffusion_operator.reconcile.story import Outcome
 from diffusion_operator.reconcile.worker import ResourceTypeMissing, resync, work
@@ -72,10 +73,10 @@ class Listing(FakeCluster):
 
     errors: list[ApiError]
 
-    async def list(self, *given: Any, **named: Any) -> list[JsonObject]:
+    async def list_at(self, *given: Any, **named: Any) -> tuple[list[JsonObject], str]:
         if self.errors:
             raise self.errors.pop(0)
-        return await super().list(*given, **named)
+        return await super().list_at(*given, **named)
 
 
 async def test_the_first_list_queues_everything_and_makes_the_operator_ready() -> None:
@@ -95,7 +96,7 @@ async def test_the_first_list_queues_everything_and_makes_the_operator_ready() -
             raise EndOfTest
 
     with pytest.raises(EndOfTest):
-        await resync(cluster, queue, (), ready, sleep=sleep)
+        await resync(cluster, Mirror(), queue, (), ready, sleep=sleep)
     assert await queue.get() == DeploymentKey("team", "demo")
     assert ready.is_set()
     assert slept[0] == 5.0
@@ -106,4 +107,4 @@ async def test_without_the_resource_type_the_process_ends_with_a_hint() -> None:
     cluster, queue = Listing(), KeyedQueue[Key](ManualTimers())
     cluster.errors = [NotFound("GET /apis/…: 404")]
     with pytest.raises(ResourceTypeMissing, match="custom resource definitions installed"):
-        await resync(cluster, queue, (), asyncio.Event())
+        await resync(cluster, Mirror(), queue, (), asyncio.Event())

@@ -11,8 +11,8 @@ from unit.reconcile.worlds import World, demo
 class Rewriting(FakeCluster):
     """Prunes a status field and rounds a Service port, as admission and schemas may."""
 
-    async def apply(self, manifest: JsonObject) -> JsonObject:
-        await super().apply(manifest)
+    async def apply(self, manifest: JsonObject, *, force: bool = True) -> JsonObject:
+        await super().apply(manifest, force=force)
         live = self.objects[self._key_of(manifest)]
         if manifest["kind"] == SERVICES.kind:
             live["spec"]["ports"][0]["targetPort"] = 8000

@@ -39,6 +39,12 @@ CLUSTER_RULES: tuple[Rule, ...] = (
     Rule(("",), ("pods",), ("list", "watch"), "what pods already request, and how engine pods fare"),
     Rule(
         ("",),
+        ("resourcequotas",),
+        ("list", "watch"),
+        "how many GPUs and pods a namespace may have, and how many it has",
+    ),
+    Rule(
+        ("",),
         ("serviceaccounts", "services"),
         _MAKE,
         "identities and addresses of engines; garbage collection deletes them",
@@ -48,7 +54,7 @@ CLUSTER_RULES: tuple[Rule, ...] = (
     Rule(
         ("apps",),
         ("replicasets",),
-        ("list",),
+        ("list", "watch"),
         "which plans old pods may still name, before one is deleted",
     ),
     Rule(("policy",), ("poddisruptionbudgets",), _MAKE, "drains take one replica at a time"),
@@ -61,5 +67,15 @@ CLUSTER_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         ("events.k8s.io",), ("events",), ("create", "patch"), "decisions, refusals and recoveries as Events"
+    ),
+)
+
+# In the namespace that the operator runs in, and nowhere else.
+OWN_RULES: tuple[Rule, ...] = (
+    Rule(
+        ("coordination.k8s.io",),
+        ("leases",),
+        ("get", "create", "update"),
+        "which of the replicas writes",
     ),
 )

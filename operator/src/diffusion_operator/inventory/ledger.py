@@ -8,16 +8,18 @@ GPU.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from diffusion_operator.inventory.matching import unfit
 from diffusion_operator.inventory.objects import ManagedDeployment, Node, Pod
+from diffusion_operator.inventory.quota import Quota, QuotaUse, quota_uses
 from diffusion_operator.inventory.selection import NodeSelection
 
 ANY = NodeSelection()
+_OWNERS = ("owners",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,9 @@ class Ledger:
 
     nodes: tuple[Node, ...]
     claims: Mapping[str, tuple[Claim, ...]] = field(default_factory=dict)
+    unplaced: tuple[Claim, ...] = ()
+    """Replicas of managed Deployments that no node holds now: they wait for nodes that do not exist yet."""
+    quotas: tuple[QuotaUse, ...] = ()
     memo: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
     """What was worked out from this view and holds for every owner; a batch of decisions shares it."""
 
@@ -65,22 +70,51 @@ class Ledger:
         if views is None:
             having = (node for node in self.nodes if node.extended.get(resource_name))
             views = self.memo[key] = tuple(self._view(node, None, resource_name) for node in having)
-        own = self._nodes_by_owner.get(owner) if owner is not None else None
+        own = self.nodes_of(owner) if owner is not None else frozenset()
         if not own:
             return views
         return tuple(
             self._view(view.node, owner, resource_name) if view.node.name in own else view for view in views
         )
 
-    @cached_property
-    def _nodes_by_owner(self) -> Mapping[str, frozenset[str]]:
+    def nodes_of(self, owner: str) -> frozenset[str]:
         """Names of the nodes on which an owner has claims."""
-        found: dict[str, set[str]] = {}
-        for name, claims in self.claims.items():
-            for claim in claims:
-                if claim.owner is not None:
-                    found.setdefault(claim.owner, set()).add(name)
-        return {owner: frozenset(names) for owner, names in found.items()}
+        known: dict[str, frozenset[str]] | None = self.memo.get(_OWNERS)
+        if known is None:
+            found: dict[str, set[str]] = {}
+            for name, claims in self.claims.items():
+                for claim in claims:
+                    if claim.owner is not None:
+                        found.setdefault(claim.owner, set()).add(name)
+            known = self.memo[_OWNERS] = {owner: frozenset(names) for owner, names in found.items()}
+        return known.get(owner, frozenset())
+
+    def changed(
+        self,
+        claims: Mapping[str, tuple[Claim, ...]],
+        owner: str | None = None,
+        owner_nodes: frozenset[str] = frozenset(),
+    ) -> Ledger:
+        """The same nodes with these claims on some of them. `owner_nodes` are then the owner's nodes.
+
+        What was worked out for the other nodes stays: views of capacity are replaced one by one, and
+        everything else of the memo moves to ("before", key), where whoever made it may mend it.
+        """
+        merged = {**self.claims, **claims}
+        new = replace(self, claims={name: found for name, found in merged.items() if found}, memo={})
+        for key, value in self.memo.items():
+            if key == _OWNERS:
+                owners = {k: names for k, names in value.items() if k != owner}
+                new.memo[key] = owners | ({owner: owner_nodes} if owner is not None and owner_nodes else {})
+            elif isinstance(key, tuple) and key[0] == "capacity":
+                new.memo[key] = tuple(
+                    new._view(view.node, None, key[1]) if view.node.name in claims else view for view in value
+                )
+            elif isinstance(key, tuple) and key[0] in ("usable", "before"):
+                new.memo[key] = value
+            else:
+                new.memo["before", key] = value
+        return new
 
     def free_nodes(
         self, owner: str | None, resource_name: str, selection: NodeSelection = ANY
@@ -96,7 +130,7 @@ class Ledger:
         """Claims of one owner, optionally of one group only, without the top-ups."""
         return tuple(
             claim
-            for name in sorted(self._nodes_by_owner.get(owner, ()))
+            for name in sorted(self.nodes_of(owner))
             for claim in self.claims.get(name, ())
             if claim.owner == owner
             and claim.resource_name == resource_name
@@ -120,17 +154,65 @@ class Ledger:
 
 
 def build_ledger(
-    nodes: Iterable[Node], pods: Iterable[Pod], deployments: Iterable[ManagedDeployment]
+    nodes: Iterable[Node],
+    pods: Iterable[Pod],
+    deployments: Iterable[ManagedDeployment],
+    quotas: Iterable[Quota] = (),
 ) -> Ledger:
     """Claims of all bound pods, then reservations of all Deployments in the order of their names."""
     ordered = tuple(sorted(nodes, key=lambda node: node.name))
+    every_pod = list(pods)
+    managed = sorted(deployments, key=lambda item: (item.owner, item.name))
     claims: dict[str, list[Claim]] = {node.name: [] for node in ordered}
+    alive = [pod for pod in every_pod if not pod.terminal and pod.node in claims]
+    for pod in sorted(alive, key=lambda pod: (pod.namespace, pod.name)):
+        claims[pod.node or ""].extend(_pod_claims(pod))
+    own: dict[tuple[str, str | None], list[Pod]] = {}
+    for pod in alive:
+        if pod.owner is not None:
+            own.setdefault((pod.owner, pod.group), []).append(pod)
+    memo: dict[Hashable, Any] = {}
+    unplaced: list[Claim] = []
+    for deployment in managed:
+        mine = own.get((deployment.owner, deployment.group), [])
+        unplaced += _reserve(ordered, claims, deployment, mine, memo)
+    return Ledger(
+        ordered,
+        {name: tuple(found) for name, found in claims.items() if found},
+        tuple(unplaced),
+        quota_uses(quotas, every_pod, managed),
+        memo,
+    )
+
+
+def with_owner(
+    ledger: Ledger, owner: str, pods: Iterable[Pod], deployments: Iterable[ManagedDeployment]
+) -> Ledger:
+    """The ledger after only this owner's pods and Deployments changed; costs little beside a new build.
+
+    Its reservations are packed around everybody else's, which stay where they are.
+    """
+    touched = set(ledger.nodes_of(owner))
+    claims = {node.name: list(ledger.claims.get(node.name, ())) for node in ledger.nodes}
+    for name in touched:
+        claims[name] = [claim for claim in claims[name] if claim.owner != owner]
     alive = [pod for pod in pods if not pod.terminal and pod.node in claims]
     for pod in sorted(alive, key=lambda pod: (pod.namespace, pod.name)):
         claims[pod.node or ""].extend(_pod_claims(pod))
-    for deployment in sorted(deployments, key=lambda item: (item.owner, item.name)):
-        _reserve(ordered, claims, deployment, alive)
-    return Ledger(ordered, {name: tuple(found) for name, found in claims.items() if found})
+    unplaced = [claim for claim in ledger.unplaced if claim.owner != owner]
+    for deployment in sorted(deployments, key=lambda item: item.name):
+        own = [pod for pod in alive if pod.group == deployment.group]
+        unplaced += _reserve(ledger.nodes, claims, deployment, own, ledger.memo)
+    after = {name for name, found in claims.items() if any(claim.owner == owner for claim in found)}
+    new = ledger.changed({name: tuple(claims[name]) for name in touched | after}, owner, frozenset(after))
+    return replace(new, unplaced=tuple(unplaced))
+
+
+def with_foreign(ledger: Ledger, node: str, pods: Iterable[Pod]) -> Ledger:
+    """The ledger after only the foreign pods of one node changed."""
+    kept = tuple(claim for claim in ledger.claims.get(node, ()) if claim.owner is not None)
+    found = [claim for pod in pods if not pod.terminal for claim in _pod_claims(pod)]
+    return ledger.changed({node: (*found, *kept)})
 
 
 def pack(free: Mapping[str, int], gpus: int, count: int) -> list[str]:
@@ -163,26 +245,57 @@ def _pod_claims(pod: Pod) -> list[Claim]:
 
 
 def _reserve(
-    nodes: tuple[Node, ...], claims: dict[str, list[Claim]], deployment: ManagedDeployment, alive: list[Pod]
-) -> None:
-    """Add claims for replicas without a bound pod, and for what successors of smaller pods need more."""
-    own = [
-        pod
-        for pod in alive
-        if pod.owner == deployment.owner and pod.group == deployment.group and not pod.terminating
-    ]
-    usable = [node for node in nodes if unfit(node, deployment.selection) is None]
+    nodes: tuple[Node, ...],
+    claims: dict[str, list[Claim]],
+    deployment: ManagedDeployment,
+    own_pods: Iterable[Pod],
+    memo: dict[Hashable, Any],
+) -> list[Claim]:
+    """Add claims for replicas without a pod of the present plan; returns those of what fits nowhere.
+
+    `own_pods` are bound pods of the deployment's owner and group. Pods of an older plan make room for their
+    successors: on their nodes only what the successors need beyond them is added, as a top-up.
+    """
+    own = [pod for pod in own_pods if not pod.terminating]
     resource, gpus = deployment.resource_name, deployment.gpus_per_pod
-    free = {node.name: _free(node, claims[node.name], resource) for node in usable}
-    if deployment.replicas:
-        for pod in own:
-            more = gpus - pod.extended.get(resource, 0)
-            if pod.plan_hash != deployment.plan_hash and 0 < more <= free.get(pod.node or "", 0):
-                free[pod.node or ""] -= more
-                claims[pod.node or ""].append(_reservation(deployment, pod.node or "", more, 0, top_up=True))
-    missing = max(0, deployment.replicas - len(own))
-    for name in pack(free, gpus, missing):
+    outdated: Counter[str] = Counter()
+    for pod in own:
+        if _is_outgrown(pod, deployment):
+            outdated[pod.node or ""] += pod.extended.get(resource, 0)
+    staying = sum(not _is_outgrown(pod, deployment) for pod in own)
+    missing = deployment.replicas - staying
+    if missing <= 0:
+        return []
+    free = {
+        node.name: _free(node, claims[node.name], resource)
+        for node in _usable(nodes, deployment.selection, memo)
+    }
+    here = {name: free[name] + held for name, held in outdated.items() if name in free}
+    places = Counter(pack(here, gpus, missing))
+    for name, count in places.items():
+        more = count * gpus - outdated[name]
+        if more > 0:
+            claims[name].append(_reservation(deployment, name, more, 0, top_up=True))
+    elsewhere = {name: amount for name, amount in free.items() if name not in here}
+    others = pack(elsewhere, gpus, missing - places.total())
+    for name in others:
         claims[name].append(_reservation(deployment, name, gpus, deployment.memory_bytes_per_pod))
+    return [_reservation(deployment, "", gpus, 0)] * (missing - places.total() - len(others)) if gpus else []
+
+
+def _is_outgrown(pod: Pod, deployment: ManagedDeployment) -> bool:
+    """Whether the pod's successor needs more GPUs than it holds."""
+    held = pod.extended.get(deployment.resource_name, 0)
+    return pod.plan_hash != deployment.plan_hash and held < deployment.gpus_per_pod
+
+
+def _usable(nodes: tuple[Node, ...], selection: NodeSelection, memo: dict[Hashable, Any]) -> list[Node]:
+    """Nodes that a pod with this selection may run on; nearly all Deployments share a few selections."""
+    key = ("usable", repr(selection))
+    found: list[Node] | None = memo.get(key)
+    if found is None:
+        found = memo[key] = [node for node in nodes if unfit(node, selection) is None]
+    return found
 
 
 def _reservation(

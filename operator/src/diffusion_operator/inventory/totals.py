@@ -24,6 +24,13 @@ class GpuTotals:
 
 def gpu_totals(ledger: Ledger) -> tuple[GpuTotals, ...]:
     """Totals of nvidia.com/gpu and of every other resource that a deployment of ours holds, sorted."""
+    totals: tuple[GpuTotals, ...] | None = ledger.memo.get("totals")
+    if totals is None:
+        totals = ledger.memo["totals"] = _counted(ledger)
+    return totals
+
+
+def _counted(ledger: Ledger) -> tuple[GpuTotals, ...]:
     ours = [claim for claims in ledger.claims.values() for claim in claims if claim.owner and claim.gpus]
     found: dict[tuple[str, str], list[int]] = {}
     for resource in sorted({DEFAULT_RESOURCE, *(claim.resource_name for claim in ours)}):

@@ -10,6 +10,8 @@ from typing import Protocol
 
 from diffusion_operator.kube.resources import JsonObject, Resource
 
+JsonObjects = list[JsonObject]
+
 
 class KubeClient(Protocol):
     """Every method raises the classes of `kube.errors`; every write may be repeated without harm."""
@@ -29,8 +31,23 @@ class KubeClient(Protocol):
         """All matching objects, fetched in chunks, as one consistent list. No namespace means all."""
         ...
 
-    async def apply(self, manifest: JsonObject) -> JsonObject:
-        """Server-side apply as `diffusion-operator`, forced: we win fields that our manifest names."""
+    async def list_at(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> tuple[JsonObjects, str]:
+        """The same list, and the resourceVersion at which it holds."""
+        ...
+
+    async def apply(self, manifest: JsonObject, *, force: bool = True) -> JsonObject:
+        """Server-side apply as `diffusion-operator`.
+
+        Forced, we win the fields that our manifest names. Not forced, it raises Conflict when somebody else
+        owns one of them with another value.
+        """
         ...
 
     async def apply_status(self, manifest: JsonObject) -> JsonObject:

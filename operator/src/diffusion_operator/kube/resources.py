@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from diffusion_operator.api.names import API_GROUP, API_VERSION, KIND, PLURAL
+from diffusion_operator.api.names import (
+    API_GROUP,
+    API_VERSION,
+    FIELD_MANAGER,
+    KIND,
+    LABEL_MANAGED_BY,
+    PLURAL,
+)
 
 JsonObject = dict[str, Any]
 
@@ -46,6 +53,7 @@ class Resource:
 DIFFUSION_DEPLOYMENTS = Resource(API_GROUP, API_VERSION, PLURAL, KIND)
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 PODS = Resource("", "v1", "pods", "Pod")
+RESOURCE_QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
 SERVICES = Resource("", "v1", "services", "Service")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
@@ -56,6 +64,7 @@ NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "Netwo
 # Exists only where the Prometheus operator is installed; never watched, because a watch needs it to exist.
 SERVICE_MONITORS = Resource("monitoring.coreos.com", "v1", "servicemonitors", "ServiceMonitor")
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
+LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 ACCESS_REVIEWS = Resource(
     "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", False
 )
@@ -76,13 +85,26 @@ REQUIRED_ACCESS: tuple[tuple[Resource, str | None, tuple[str, ...]], ...] = (
     (DIFFUSION_DEPLOYMENTS, "status", ("patch",)),
     (NODES, None, ("list", "watch")),
     (PODS, None, ("list", "watch")),
-    (REPLICA_SETS, None, ("list",)),
+    (RESOURCE_QUOTAS, None, ("list", "watch")),
+    (REPLICA_SETS, None, ("list", "watch")),
     *((resource, None, ("get", "list", "watch", "create", "patch")) for resource in CHILD_RESOURCES),
     # The other children go with their owner.
     *((resource, None, ("delete",)) for resource in (CONFIG_MAPS, NETWORK_POLICIES, DEPLOYMENTS)),
     (SERVICE_MONITORS, None, ("get", "list", "create", "patch", "delete")),
     (EVENTS, None, ("create", "patch")),
 )
+
+# The same for the namespace that the operator runs in.
+REQUIRED_OWN_ACCESS: tuple[tuple[Resource, str | None, tuple[str, ...]], ...] = (
+    (LEASES, None, ("get", "create", "update")),
+)
+
+# What is watched, by both replicas, and of which collections only the objects with our label.
+WATCHED = (DIFFUSION_DEPLOYMENTS, NODES, PODS, RESOURCE_QUOTAS, REPLICA_SETS, *CHILD_RESOURCES)
+LABELLED = (REPLICA_SETS, *CHILD_RESOURCES)
+OURS_SELECTOR = f"{LABEL_MANAGED_BY}={FIELD_MANAGER}"
+# Finished pods hold no GPU; the server leaves them out of lists and reports them as deleted.
+UNFINISHED_SELECTOR = "status.phase!=Succeeded,status.phase!=Failed"
 
 
 def resource_of(manifest: JsonObject) -> Resource:

@@ -60,7 +60,10 @@ async def load_configuration(settings: ClientSettings) -> Configuration:
 
 
 class RestKubeClient:
-    """Implements `KubeClient` over HTTP. Close it once, at the end."""
+    """Implements `KubeClient` over HTTP. Close it once, at the end.
+
+    `check_write` runs right before every write is sent, each retry too, and raises when it must not be.
+    """
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class RestKubeClient:
         settings: ClientSettings,
         *,
         observe_call: CallObserver = lambda _verb, _plural, _status, _seconds: None,
+        check_write: Callable[[], None] = lambda: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._api = ApiClient(configuration)
@@ -75,6 +79,7 @@ class RestKubeClient:
         self._timeout = aiohttp.ClientTimeout(total=settings.request_timeout_s)
         self._bucket = TokenBucket(settings.rate_per_s, settings.burst, sleep=sleep)
         self._observe_call = observe_call
+        self._check_write = check_write
         self._sleep = sleep
 
     async def close(self) -> None:
@@ -92,6 +97,19 @@ class RestKubeClient:
         label_selector: str | None = None,
         field_selector: str | None = None,
     ) -> JsonObjects:
+        items, _ = await self.list_at(
+            resource, namespace, label_selector=label_selector, field_selector=field_selector
+        )
+        return items
+
+    async def list_at(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> tuple[JsonObjects, str]:
         query = {"limit": str(LIST_CHUNK)}
         if label_selector is not None:
             query["labelSelector"] = label_selector
@@ -103,11 +121,21 @@ class RestKubeClient:
             # The continue token expired between two chunks; a fresh list is the only consistent answer.
             return await self._list_chunks(resource, namespace, query)
 
-    async def apply(self, manifest: JsonObject) -> JsonObject:
-        return await self._apply(manifest, subresource=None)
+    async def apply(self, manifest: JsonObject, *, force: bool = True) -> JsonObject:
+        return await self._apply(manifest, subresource=None, force=force)
 
     async def apply_status(self, manifest: JsonObject) -> JsonObject:
-        return await self._apply(manifest, subresource="status")
+        return await self._apply(manifest, subresource="status", force=True)
+
+    async def create(self, resource: Resource, obj: JsonObject) -> JsonObject:
+        """POST; only the election uses it. Raises AlreadyExists."""
+        return await self._call("POST", resource, resource.path(obj["metadata"]["namespace"]), body=obj)
+
+    async def replace(self, resource: Resource, obj: JsonObject) -> JsonObject:
+        """PUT of a whole object at the resourceVersion it carries. Raises Conflict when that has moved."""
+        metadata = obj["metadata"]
+        path = resource.path(metadata["namespace"], metadata["name"])
+        return await self._call("PUT", resource, path, body=obj)
 
     async def delete(self, resource: Resource, name: str, namespace: str, *, uid: str) -> None:
         options = {
@@ -150,21 +178,21 @@ class RestKubeClient:
         answer = await self._call("POST", ACCESS_REVIEWS, ACCESS_REVIEWS.path(), body=review)
         return bool(answer.get("status", {}).get("allowed"))
 
-    async def _apply(self, manifest: JsonObject, subresource: str | None) -> JsonObject:
+    async def _apply(self, manifest: JsonObject, subresource: str | None, *, force: bool) -> JsonObject:
         resource = resource_of(manifest)
         metadata = manifest["metadata"]
         return await self._call(
             "PATCH",
             resource,
             resource.path(metadata["namespace"], metadata["name"], subresource),
-            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+            query={"fieldManager": FIELD_MANAGER, "force": "true" if force else "false"},
             body=manifest,
             content_type="application/apply-patch+yaml",
         )
 
     async def _list_chunks(
         self, resource: Resource, namespace: str | None, query: dict[str, str]
-    ) -> JsonObjects:
+    ) -> tuple[JsonObjects, str]:
         items: JsonObjects = []
         token = ""
         while True:
@@ -175,9 +203,10 @@ class RestKubeClient:
                 query=query | ({"continue": token} if token else {}),
             )
             items += page.get("items") or []
-            token = page.get("metadata", {}).get("continue") or ""
+            metadata = page.get("metadata") or {}
+            token = metadata.get("continue") or ""
             if not token:
-                return items
+                return items, str(metadata.get("resourceVersion", ""))
 
     async def _call(
         self,
@@ -192,6 +221,9 @@ class RestKubeClient:
         target = f"{path}?{urlencode(query)}" if query else path
         for attempt in range(1, ATTEMPTS + 1):
             await self._bucket.take()
+            if method != "GET" and resource is not ACCESS_REVIEWS:
+                # Here and not in the caller: waits for the bucket and for retries lie between.
+                self._check_write()
             try:
                 return await self._once(method, resource, path, target, body, content_type)
             except ApiError as error:

@@ -6,26 +6,27 @@ owner reference, so deletion is the garbage collector's work.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from diffusion_operator.api.errors import InvalidSpec
-from diffusion_operator.api.names import API_GROUP, KIND, LABEL_DEPLOYMENT
+from diffusion_operator.api.names import API_GROUP, KIND
 from diffusion_operator.kube.client import KubeClient
-from diffusion_operator.kube.errors import NotFound
+from diffusion_operator.kube.errors import Conflict, Invalid, NotFound
 from diffusion_operator.kube.resources import (
     CHILD_RESOURCES,
     CONFIG_MAPS,
     DEPLOYMENTS,
     NETWORK_POLICIES,
     REPLICA_SETS,
+    SERVICE_ACCOUNTS,
     JsonObject,
     resource_of,
 )
 from diffusion_operator.reconcile.compare import differences, manifest_hash
+from diffusion_operator.reconcile.mirror import Mirror
 
 logger = logging.getLogger(__name__)
 
@@ -51,21 +52,17 @@ class Children:
         return [live for (kind, _), live in sorted(self.objects.items()) if kind == DEPLOYMENTS.kind]
 
 
-async def list_children(client: KubeClient, dd: JsonObject) -> Children:
-    """List every child kind by label; objects that somebody else controls are left out."""
+def children_of(mirror: Mirror, dd: JsonObject) -> Children:
+    """Every child that the mirror knows; objects that somebody else controls are left out."""
     metadata = dd["metadata"]
-    selector = f"{LABEL_DEPLOYMENT}={metadata['name']}"
-    kinds = (*CHILD_RESOURCES, REPLICA_SETS)
-    lists = await asyncio.gather(
-        *(client.list(kind, metadata["namespace"], label_selector=selector) for kind in kinds)
-    )
+    owner = (metadata["namespace"], metadata["name"])
     objects = {
-        (kind.kind, live["metadata"]["name"]): {"apiVersion": kind.api_version, "kind": kind.kind} | live
-        for kind, found in zip(CHILD_RESOURCES, lists, strict=False)
-        for live in found
+        (kind.kind, live["metadata"]["name"]): live
+        for kind in CHILD_RESOURCES
+        for live in mirror.owned(kind, owner)
         if controller_uid(live) == metadata["uid"]
     }
-    return Children(metadata["uid"], objects, tuple(lists[-1]))
+    return Children(metadata["uid"], objects, tuple(mirror.owned(REPLICA_SETS, owner)))
 
 
 class ChildWriter:
@@ -85,14 +82,24 @@ class ChildWriter:
             stamped = _stamped(manifest)
             live = children.objects.get(_identity(stamped))
             if live is None:
-                await self._refuse_foreign(stamped, children.owner_uid)
-            elif not self._differs(stamped, live):
+                answer = await self._make(stamped, children.owner_uid)
+            elif self._differs(stamped, live):
+                answer = await self._client.apply(stamped)
+            else:
                 continue
-            answer = await self._client.apply(stamped)
             self._learn(stamped, answer)
             children.objects[_identity(stamped)] = answer
             written.append(stamped)
         return written
+
+    def changes_serving(self, children: Children, manifests: Iterable[JsonObject]) -> bool:
+        """Whether a live Deployment would be written to or would no longer be wanted."""
+        wanted = {_identity(manifest): manifest for manifest in manifests}
+        return any(
+            identity not in wanted or self._differs(_stamped(wanted[identity]), live)
+            for identity, live in children.objects.items()
+            if identity[0] == DEPLOYMENTS.kind
+        )
 
     async def remove(self, children: Children, doomed: Iterable[Identity]) -> None:
         """Delete these children, each by its uid."""
@@ -120,6 +127,20 @@ class ChildWriter:
             self._rewritten[_identity(stamped)] = (_applied_hash(stamped), rewritten)
         else:
             self._rewritten.pop(_identity(stamped), None)
+
+    async def _make(self, stamped: JsonObject, owner_uid: str) -> JsonObject:
+        """Apply an object that is not known to exist, without taking what belongs to somebody else.
+
+        Not forced, the API server refuses where another manager has set a field of ours otherwise, or where
+        another owner controls the object. A ServiceAccount has no such field, so it is looked for first.
+        """
+        if stamped["kind"] == SERVICE_ACCOUNTS.kind:
+            await self._refuse_foreign(stamped, owner_uid)
+        try:
+            return await self._client.apply(stamped, force=False)
+        except (Conflict, Invalid):
+            await self._refuse_foreign(stamped, owner_uid)
+            return await self._client.apply(stamped)
 
     async def _refuse_foreign(self, stamped: JsonObject, owner_uid: str) -> None:
         metadata = stamped["metadata"]
@@ -160,9 +181,12 @@ def unwanted_policies(children: Children, manifests: Iterable[JsonObject]) -> li
     ]
 
 
-def unused_plans(children: Children, manifests: Iterable[JsonObject]) -> list[Identity]:
-    """Plan ConfigMaps that were not rendered and that no Deployment or ReplicaSet mounts."""
+def unused_plans(
+    children: Children, manifests: Iterable[JsonObject], needed: Iterable[str] = ()
+) -> list[Identity]:
+    """Plan ConfigMaps that were not rendered, that no Deployment or ReplicaSet mounts, and not `needed`."""
     kept = {manifest["metadata"]["name"] for manifest in manifests if manifest["kind"] == CONFIG_MAPS.kind}
+    kept |= set(needed)
     for owner in (*children.deployments, *children.replica_sets):
         kept |= _mounted_config_maps(owner)
     return [(kind, name) for kind, name in children.objects if kind == CONFIG_MAPS.kind and name not in kept]

@@ -44,9 +44,26 @@ def plan_status(group: GroupDecision, warnings: Sequence[str] = ()) -> JsonObjec
         "rejected": [_rejected(candidate) for candidate in plan.rejected],
         "overrides": _sentences(plan.overrides),
     }
-    if plan.device == "cuda":
+    if plan.device == "cuda" and not group.downgraded_from:  # a fallback has no forecast of its time
         status["predictedSecondsPerRequest"] = round(plan.time.per_request_seconds, 4)
+    if group.downgraded_from:
+        status["downgradedFrom"] = group.downgraded_from
     return {key: value for key, value in status.items() if value not in ([], {}, "")}
+
+
+def placement_status(group: GroupDecision) -> JsonObject:
+    """One entry of `status.placements`."""
+    plan = group.plan
+    waiting = {"waitingForNodes": group.future} if group.future else {}
+    return waiting | {
+        "group": group.name,
+        "gpusPerReplica": plan.gpus_per_replica,
+        "replicas": group.replicas,
+        "planHash": plan.hash,
+        "product": group.product,
+        "layoutSummary": layout_summary(plan.layout, plan.gpus_per_replica),
+        "peakPerGPU": format_bytes(plan.memory.peak_per_gpu_bytes),
+    }
 
 
 def _memory(plan: Plan) -> list[JsonObject]:

@@ -1,66 +1,81 @@
 """The reconcile of one DiffusionDeployment, from top to bottom.
 
-Level-triggered: it reads everything fresh, decides, writes what differs and says what it sees. It remembers
-nothing that the cluster does not hold, except who waits for GPUs. It sets no finalizer and reads no Secret.
+Level-triggered: it takes everything from the mirror, decides, writes what differs and says what it sees. It
+remembers nothing that the cluster does not hold, except who waits for GPUs and promises under way. It sets no
+finalizer and reads no Secret.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from diffusion_operator.api.deployment import DiffusionDeployment
 from diffusion_operator.api.errors import InvalidSpec
-from diffusion_operator.api.names import FIELD_MANAGER, LABEL_DEPLOYMENT, LABEL_MANAGED_BY
-from diffusion_operator.inventory.ledger import build_ledger
-from diffusion_operator.inventory.objects import parse_deployment, parse_node, parse_pod
-from diffusion_operator.inventory.requests import BadObject
+from diffusion_operator.inventory.objects import parse_deployment
 from diffusion_operator.inventory.totals import GpuTotals, gpu_totals
 from diffusion_operator.kube.client import KubeClient
-from diffusion_operator.kube.errors import Forbidden, Invalid, NotFound
+from diffusion_operator.kube.errors import Conflict, Forbidden, Invalid, NotFound
 from diffusion_operator.kube.reports import ReportReader
 from diffusion_operator.kube.resources import (
     DEPLOYMENTS,
     DIFFUSION_DEPLOYMENTS,
-    NODES,
     PODS,
     SERVICES,
     JsonObject,
 )
-from diffusion_operator.placement.decide import decide
-from diffusion_operator.placement.decision import Decision, Refusal
+from diffusion_operator.placement.decide import NO_TERMS, decide
+from diffusion_operator.placement.decision import CurrentGroup, Decision, Refusal
+from diffusion_operator.placement.groups import Terms
+from diffusion_operator.placement.history import History
+from diffusion_operator.placement.wish import intent_hash
+from diffusion_operator.reconcile.capacity import Capacity
 from diffusion_operator.reconcile.children import (
+    ChildLeaving,
     Children,
     ChildWriter,
-    list_children,
+    children_of,
     unused_plans,
     unwanted_deployments,
     unwanted_policies,
 )
 from diffusion_operator.reconcile.conditions import Situation
-from diffusion_operator.reconcile.current import current_groups
+from diffusion_operator.reconcile.current import current_groups, plan_document
 from diffusion_operator.reconcile.events import EventRecorder, changes
+from diffusion_operator.reconcile.evidence import (
+    Findings,
+    deadline_seconds,
+    findings,
+    overdue_pods,
+    with_progress,
+)
+from diffusion_operator.reconcile.history_status import (
+    history_status,
+    needed_config_maps,
+    read_history,
+    with_ready,
+)
 from diffusion_operator.reconcile.keys import DeploymentKey
 from diffusion_operator.reconcile.log_context import note_object
+from diffusion_operator.reconcile.mirror import Mirror, Owner
 from diffusion_operator.reconcile.monitoring import MonitorKeeper
-from diffusion_operator.reconcile.observe import Observation, deployment_view, pod_views, read_reports
+from diffusion_operator.reconcile.nodes_to_come import judged
+from diffusion_operator.reconcile.observe import Observation, ask, deployment_view, pod_views, read_reports
+from diffusion_operator.reconcile.own_writes import MirroringClient
 from diffusion_operator.reconcile.sighting import Sighting, sighting
 from diffusion_operator.reconcile.status import build_status
 from diffusion_operator.reconcile.status_writer import StatusWriter
 from diffusion_operator.render.children import render_children
 from diffusion_operator.render.settings import RenderSettings
 
-logger = logging.getLogger(__name__)
-T = TypeVar("T")
-
-WAITING_RECHECK_S = 15.0
+# Whoever waits is woken when GPUs come free; this is for what no event tells.
+WAITING_RECHECK_S = 60.0
 REPORT_RECHECK_S = 5.0
-MANAGED_SELECTOR = f"{LABEL_MANAGED_BY}={FIELD_MANAGER}"
-RUNNING_PODS = "status.phase!=Succeeded,status.phase!=Failed"
+
+
+class Outdated(Exception):
+    """The DiffusionDeployment has moved on since the pass began; the pass is to start over."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +97,7 @@ class _Decided:
 
     decision: Decision
     own_pods: Sequence[JsonObject]
+    found: Findings = field(default_factory=Findings)
     capacity: tuple[GpuTotals, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -97,46 +113,49 @@ class Reconciler:
     def __init__(
         self,
         client: KubeClient,
+        mirror: Mirror,
         reports: ReportReader,
         settings: RenderSettings,
         *,
         instance: str = "diffusion-operator",
-        engine_version: str = "",
+        terms: Terms = NO_TERMS,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
+        self._monitors = MonitorKeeper(client)  # of a kind that the mirror does not know
+        client = MirroringClient(client, mirror)
         self._client = client
+        self._mirror = mirror
+        self._capacity = Capacity(mirror)
         self._reports = reports
         self._settings = settings
-        self._engine_version = engine_version
+        self._terms = terms
         self._now = now
         self._writer = ChildWriter(client)
         self._status = StatusWriter(client)
-        self._monitors = MonitorKeeper(client)
         self._events = EventRecorder(client, instance, now)
-        # One lock from reading the ledger to writing the Deployment: two deployments never take one GPU.
-        self._capacity_lock = asyncio.Lock()
         self.waiting: set[DeploymentKey] = set()
 
     async def reconcile(self, key: DeploymentKey) -> Outcome:
         """One pass. Raises ApiError when the API server gave no usable answer; the queue tries again."""
-        try:
-            dd = await self._client.get(DIFFUSION_DEPLOYMENTS, key.name, key.namespace)
-        except NotFound:
-            dd = None
+        dd = self._mirror.get(DIFFUSION_DEPLOYMENTS, key.namespace, key.name)
         if dd is None or "deletionTimestamp" in dd["metadata"]:
             # Children go through their owner references.
             self.waiting.discard(key)
+            self._capacity.kept(_owner(key))
             return Outcome(reason="Gone")
 
         note_object(dd)
-        children = await list_children(self._client, dd)
+        if self._capacity.in_doubt(_owner(key)):
+            await self._mirror.refresh_owner(self._client, DEPLOYMENTS, _owner(key))
+            self._capacity.kept(_owner(key))
+        children = children_of(self._mirror, dd)
         try:
             parsed = DiffusionDeployment.parse(dd)
         except InvalidSpec as error:
             return await self._refuse(key, dd, children, _refusal_of(error))
 
         try:
-            decided = await self._decide_and_write(parsed, children)
+            decided = await self._decide_and_write(dd, parsed, children)
         except InvalidSpec as error:
             return await self._refuse(key, dd, children, _refusal_of(error))
         except Invalid as error:
@@ -147,33 +166,81 @@ class Reconciler:
             return await self._refuse(key, dd, children, refusal)
         return await self._report(key, dd, children, decided, parsed)
 
-    async def _decide_and_write(self, dd: DiffusionDeployment, children: Children) -> _Decided:
-        async with self._capacity_lock:
-            nodes, pods, deployments = await asyncio.gather(
-                self._client.list(NODES),
-                self._client.list(PODS, field_selector=RUNNING_PODS),
-                self._client.list(DEPLOYMENTS, label_selector=MANAGED_SELECTOR),
-            )
-            ledger = build_ledger(
-                _parsed(parse_node, nodes),
-                _parsed(parse_pod, pods),
-                _parsed(parse_deployment, deployments),
-            )
-            current = current_groups(dd.name, children)
-            decision = decide(dd, ledger, current=current, engine_version=self._engine_version)
-            own = [pod for pod in pods if _belongs_to(pod, dd.namespace, dd.name)]
-            capacity = gpu_totals(ledger)
-            if decision.refusal is not None and not decision.groups:
-                # What serves keeps serving until something can take its place.
-                return _Decided(decision, own, capacity)
-            await self._write(dd, decision, children)
-        warning = await self._monitors.keep(dd)
-        return _Decided(decision, own, capacity, (warning,) if warning else ())
-
-    async def _write(self, dd: DiffusionDeployment, decision: Decision, children: Children) -> None:
+    async def _decide_and_write(
+        self, raw: JsonObject, dd: DiffusionDeployment, children: Children
+    ) -> _Decided:
+        owner, own = (dd.namespace, dd.name), self._mirror.owned(PODS, (dd.namespace, dd.name))
+        current = current_groups(dd.name, children)
+        history = _history(dd.name, raw, children)
+        found = await self._look(dd, raw, current, own, history)
+        # No await from the ledger to the promise: two deployments never take one GPU.
+        ledger = self._capacity.ledger_for(dd.namespace)
+        decision = decide(
+            dd,
+            ledger,
+            current=current,
+            engine_version=self._settings.engine_image,
+            terms=self._terms,
+            history=history,
+            evidence=found.evidence,
+        )
+        decided = _Decided(decision, own, found, gpu_totals(ledger))
+        if decision.refusal is not None and not decision.groups:
+            # What serves keeps serving until something can take its place.
+            return decided
         manifests = render_children(dd, decision, self._settings)
         if dd.spec.suspend:
             manifests = [manifest for manifest in manifests if manifest["kind"] != DEPLOYMENTS.kind]
+        self._capacity.promise(
+            owner, [parse_deployment(one) for one in manifests if one["kind"] == DEPLOYMENTS.kind]
+        )
+        try:
+            if decision.history != history:
+                await self._remember(raw, decision.history)
+            await self._write(dd, children, manifests, needed_config_maps(dd.name, decision.history))
+        except (Conflict, Forbidden, Invalid, InvalidSpec, NotFound, ChildLeaving, Outdated):
+            self._capacity.kept(owner)  # refused, so nothing was written that the mirror does not show
+            raise
+        except BaseException:
+            self._capacity.doubt(owner)
+            raise
+        self._capacity.kept(owner)
+        warning = await self._monitors.keep(dd)
+        return replace(decided, warnings=(warning,)) if warning else decided
+
+    async def _look(
+        self,
+        dd: DiffusionDeployment,
+        raw: JsonObject,
+        current: tuple[CurrentGroup, ...],
+        own: Sequence[JsonObject],
+        history: History,
+    ) -> Findings:
+        """What the pods say of the present plans; asks engines only where their loading decides something."""
+        now, deadline_s = self._now(), deadline_seconds(dd.spec)
+        views = pod_views(own, now)
+        overdue = overdue_pods(current, views, history, deadline_s, now)
+        if overdue:
+            told, _ = await ask(self._reports, overdue)
+            views = with_progress(views, told, now)
+        return findings(current, views, history, raw.get("status") or {}, deadline_s, now)
+
+    async def _remember(self, raw: JsonObject, history: History) -> None:
+        """Before the children: once they are changed, nothing shows any more that a plan failed."""
+        status = {**(raw.get("status") or {}), "history": history_status(history)}
+        if "conditions" in status:
+            await self._status.write(raw, status)
+            raw["status"] = status
+
+    async def _write(
+        self,
+        dd: DiffusionDeployment,
+        children: Children,
+        manifests: list[JsonObject],
+        needed_plans: Sequence[str],
+    ) -> None:
+        if self._writer.changes_serving(children, manifests):
+            await self._require_unmoved(dd)
         await self._writer.apply(children, manifests)
         await self._writer.remove(children, unwanted_policies(children, manifests))
         wanted = [
@@ -183,15 +250,27 @@ class Reconciler:
         if all(views[name].settled for name in wanted):
             # A group that is no longer used serves until the groups that replace it do.
             await self._writer.remove(children, unwanted_deployments(children, manifests))
-        await self._writer.remove(children, unused_plans(children, manifests))
+        await self._writer.remove(children, unused_plans(children, manifests, needed_plans))
+
+    async def _require_unmoved(self, dd: DiffusionDeployment) -> None:
+        """Before pods that serve are touched, the wish is read: watches may be late, and lists stale."""
+        try:
+            live = await self._client.get(DIFFUSION_DEPLOYMENTS, dd.name, dd.namespace)
+        except NotFound as error:
+            self._mirror.forget(DIFFUSION_DEPLOYMENTS, dd.namespace, dd.name, dd.uid)
+            raise Outdated(f"{dd.key} is gone") from error
+        metadata = live["metadata"]
+        if (metadata["uid"], metadata.get("generation")) != (dd.uid, dd.generation):
+            self._mirror.put(DIFFUSION_DEPLOYMENTS, live)
+            raise Outdated(f"{dd.key} is at generation {metadata.get('generation')}, not {dd.generation}")
 
     async def _refuse(
         self, key: DeploymentKey, dd: JsonObject, children: Children, refusal: Refusal
     ) -> Outcome:
         """Say why the spec cannot be followed; no child is touched."""
-        selector = f"{LABEL_DEPLOYMENT}={key.name}"
-        pods = await self._client.list(PODS, key.namespace, label_selector=selector)
-        return await self._report(key, dd, children, _Decided(Decision(refusal=refusal), pods), None)
+        pods = self._mirror.owned(PODS, _owner(key))
+        refused = Decision(refusal=refusal, history=_history(key.name, dd, children))
+        return await self._report(key, dd, children, _Decided(refused, pods), None)
 
     async def _report(
         self,
@@ -206,25 +285,36 @@ class Reconciler:
         pods = pod_views(decided.own_pods, now)
         reports, unread = await read_reports(pods, self._reports)
         observation = Observation(tuple(map(deployment_view, children.deployments)), pods, reports, unread)
+        refusal, patience_s = judged(decided.decision.refusal, pods, now)
+        history = with_ready(
+            decided.decision.history, decided.decision.groups, observation, self._settings.engine_image
+        )
         situation = Situation(
             observation=observation,
             groups=decided.decision.groups,
-            refusal=decided.decision.refusal,
+            refusal=refusal,
+            wish=intent_hash(parsed, "") if parsed else "",
+            progressing=decided.found.progressing,
             suspended=bool(parsed and parsed.spec.suspend),
             wanted=parsed.spec.replicas if parsed else 1,
             built_in_model=parsed is None or parsed.spec.model.source.kind == "builtIn",
             warnings=decided.warnings,
         )
-        status = build_status(dd, situation, port=_service_port(children), now=now)
+        status = build_status(dd, situation, port=_service_port(children), now=now, history=history)
         for change in changes(dd.get("status") or {}, status):
             # Before the status: a crash in between repeats the Event, and a repeat becomes a series.
             await self._events.post(dd, change)
         await self._status.write(dd, status)
         seen = sighting(status, situation.groups, reports, decided.capacity)
-        return self._outcome(key, situation, status, seen)
+        return self._outcome(key, situation, status, (patience_s, decided.found.recheck_after_s), seen)
 
     def _outcome(
-        self, key: DeploymentKey, situation: Situation, status: JsonObject, seen: Sighting
+        self,
+        key: DeploymentKey,
+        situation: Situation,
+        status: JsonObject,
+        deadlines_s: Sequence[float | None],
+        seen: Sighting,
     ) -> Outcome:
         conditions = {condition["type"]: condition for condition in status["conditions"]}
         refusal, observation = situation.refusal, situation.observation
@@ -234,7 +324,8 @@ class Reconciler:
             self.waiting.add(key)
         else:
             self.waiting.discard(key)
-        rechecks = [pod.recheck_after_s for pod in observation.pods if pod.recheck_after_s is not None]
+        later = (*deadlines_s, *(pod.recheck_after_s for pod in observation.pods))
+        rechecks = [seconds for seconds in later if seconds is not None]
         if observation.unread:
             rechecks.append(REPORT_RECHECK_S)
         if unschedulable or (refusal is not None and not refusal.stalled):
@@ -243,24 +334,18 @@ class Reconciler:
         return Outcome(min(rechecks, default=None), conditions["Ready"]["reason"], plan, seen)
 
 
-def _parsed(parse: Callable[[JsonObject], T], raws: Sequence[JsonObject]) -> list[T]:
-    """Parse what can be parsed: one odd object of somebody else must not stop every decision."""
-    found = []
-    for raw in raws:
-        try:
-            found.append(parse(raw))
-        except BadObject as error:
-            logger.warning("left out of the ledger: %s", error)
-    return found
+def _history(name: str, raw: JsonObject, children: Children) -> History:
+    return read_history(
+        raw.get("status") or {}, lambda group, plan: plan_document(name, group, plan, children)
+    )
+
+
+def _owner(key: DeploymentKey) -> Owner:
+    return key.namespace, key.name
 
 
 def _refusal_of(error: InvalidSpec) -> Refusal:
     return Refusal("InvalidSpec", str(error), stalled=True, field=error.field)
-
-
-def _belongs_to(pod: JsonObject, namespace: str, name: str) -> bool:
-    metadata = pod["metadata"]
-    return metadata["namespace"] == namespace and (metadata.get("labels") or {}).get(LABEL_DEPLOYMENT) == name
 
 
 def _service_port(children: Children) -> int | None:

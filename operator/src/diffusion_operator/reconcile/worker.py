@@ -14,13 +14,15 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from diffusion_operator.kube.client import KubeClient
 from diffusion_operator.kube.errors import ApiError, NotFound
+from diffusion_operator.kube.lease import LeaseLost
 from diffusion_operator.kube.resources import DIFFUSION_DEPLOYMENTS
 from diffusion_operator.reconcile.children import ChildLeaving
 from diffusion_operator.reconcile.keys import CapacityKey, DeploymentKey, Key
 from diffusion_operator.reconcile.log_context import reconciling
 from diffusion_operator.reconcile.metrics import Metrics
+from diffusion_operator.reconcile.mirror import Mirror
 from diffusion_operator.reconcile.queue import KeyedQueue, QueueClosed
-from diffusion_operator.reconcile.story import Outcome, Reconciler
+from diffusion_operator.reconcile.story import Outcome, Outdated, Reconciler
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +79,9 @@ async def _attempt(
     try:
         async with asyncio.timeout(RECONCILE_DEADLINE_S):
             return await reconciler.reconcile(key), "done"
-    except (ApiError, ChildLeaving) as error:
+    except LeaseLost:
+        raise
+    except (ApiError, ChildLeaving, Outdated) as error:
         at_least_s = (error.retry_after_s or 0.0) if isinstance(error, ApiError) else 0.0
         delay_s = queue.add_failed(key, at_least_s=at_least_s)
         logger.warning("%s: %s; again in %.1f s", key, error, delay_s)
@@ -94,26 +98,29 @@ async def _attempt(
 
 async def resync(
     client: KubeClient,
+    mirror: Mirror,
     queue: KeyedQueue[Key],
     namespaces: Sequence[str],
-    first_list_done: asyncio.Event,
+    first_done: asyncio.Event,
     *,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
-    """List every DiffusionDeployment and queue it, at once and then about every 10 minutes.
+    """List everything and queue every DiffusionDeployment, at once and then about every 10 minutes.
 
-    It heals what a watch lost. A failing list is tried again; a missing resource type ends the process.
+    At once, because a new leader must not decide before it has read what the last one wrote; later, because
+    it heals what a watch lost. A failing list is tried again; a missing resource type ends the process.
     """
     while True:
         try:
-            for namespace in namespaces or (None,):
-                for dd in await client.list(DIFFUSION_DEPLOYMENTS, namespace):
-                    queue.add(DeploymentKey(dd["metadata"]["namespace"], dd["metadata"]["name"]))
+            await mirror.refresh(client)
         except NotFound as error:
             raise ResourceTypeMissing(f"{error}; are the custom resource definitions installed?") from error
         except ApiError as error:
-            logger.warning("cannot list DiffusionDeployments: %s; again in %.0f s", error, RESYNC_RETRY_S)
+            logger.warning("cannot list: %s; again in %.0f s", error, RESYNC_RETRY_S)
             await sleep(RESYNC_RETRY_S)
             continue
-        first_list_done.set()
+        for (namespace, name), _ in mirror.entries(DIFFUSION_DEPLOYMENTS):
+            if not namespaces or namespace in namespaces:
+                queue.add(DeploymentKey(namespace, name))
+        first_done.set()
         await sleep(RESYNC_S * random.uniform(0.9, 1.1))  # noqa: S311 jitter, no secret

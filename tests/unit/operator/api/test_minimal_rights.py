@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from diffusion_operator.api.rbac import CLUSTER_RULES
-from diffusion_operator.kube.resources import REQUIRED_ACCESS
+from collections.abc import Iterable
+
+from diffusion_operator.api.rbac import CLUSTER_RULES, OWN_RULES, Rule
+from diffusion_operator.kube.resources import REQUIRED_ACCESS, REQUIRED_OWN_ACCESS, Resource
+
+Access = tuple[Resource, str | None, tuple[str, ...]]
 
 
-def granted() -> set[tuple[str, str, str]]:
+def granted(rules: Iterable[Rule] = CLUSTER_RULES) -> set[tuple[str, str, str]]:
     return {
         (group, resource, verb)
-        for rule in CLUSTER_RULES
+        for rule in rules
         for group in rule.groups
         for resource in rule.resources
         for verb in rule.verbs
     }
 
 
-def test_rights_are_those_that_the_client_checks_at_start() -> None:
-    needed = {
+def needed(access: Iterable[Access]) -> set[tuple[str, str, str]]:
+    return {
         (resource.group, resource.plural + (f"/{sub}" if sub else ""), verb)
-        for resource, sub, verbs in REQUIRED_ACCESS
+        for resource, sub, verbs in access
         for verb in verbs
     }
-    assert granted() == needed
+
+
+def test_rights_are_those_that_the_client_checks_at_start() -> None:
+    assert granted() == needed(REQUIRED_ACCESS)
+
+
+def test_leases_are_for_the_own_namespace_alone() -> None:
+    assert granted(OWN_RULES) == needed(REQUIRED_OWN_ACCESS)
+    assert not any(resource == "leases" for _, resource, _ in granted())
 
 
 def test_no_secrets_no_wildcards_no_escalation() -> None:

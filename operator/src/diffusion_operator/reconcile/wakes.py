@@ -1,0 +1,86 @@
+"""Which change in the mirror wakes whom. Keys only; what the change means is found out by the reconcile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from diffusion_operator.inventory.objects import Pod
+from diffusion_operator.kube.resources import (
+    DEPLOYMENTS,
+    DIFFUSION_DEPLOYMENTS,
+    NODES,
+    PODS,
+    REPLICA_SETS,
+    RESOURCE_QUOTAS,
+    Resource,
+)
+from diffusion_operator.reconcile.keys import CAPACITY, DeploymentKey, Key
+from diffusion_operator.reconcile.mirror import Entry, Identity
+
+AddKey = Callable[[Key], None]
+# Of these the reconcile reads the status; of the others it wrote every field that it reads.
+_STATUS_READ = (DEPLOYMENTS, PODS)
+
+
+class Wakes:
+    """A listener of the mirror that puts keys on the queue. No namespaces means all."""
+
+    def __init__(self, add: AddKey, namespaces: tuple[str, ...] = ()) -> None:
+        self._add = add
+        self._namespaces = namespaces
+
+    def __call__(
+        self, resource: Resource, identity: Identity, before: Entry | None, after: Entry | None, own: bool
+    ) -> None:
+        if resource in (NODES, RESOURCE_QUOTAS):
+            if (before and before.view) != (after and after.view):
+                self._add(CAPACITY)
+            return
+        if resource is DIFFUSION_DEPLOYMENTS:
+            self._deployment(identity, before, after)
+        elif not own:
+            self._child(resource, before, after)
+        if resource is PODS and _holds_gpus(before) and not _holds_gpus(after):
+            self._add(CAPACITY)
+
+    def _deployment(self, identity: Identity, before: Entry | None, after: Entry | None) -> None:
+        # Only we write the status. The answer to that write may bring a spec that changed meanwhile.
+        if _differs(before, after, ("status",)):
+            self._wake(identity)
+        if after is None or _placements(before) != _placements(after):
+            self._add(CAPACITY)
+
+    def _child(self, resource: Resource, before: Entry | None, after: Entry | None) -> None:
+        if resource is REPLICA_SETS and before is not None and after is not None:
+            return  # read only for the plans it names, and its template never changes
+        if _differs(before, after, () if resource in _STATUS_READ else ("status",)):
+            for owner in {entry.owner for entry in (before, after) if entry is not None and entry.owner}:
+                self._wake(owner)
+
+    def _wake(self, identity: Identity) -> None:
+        if not self._namespaces or identity[0] in self._namespaces:
+            self._add(DeploymentKey(*identity))
+
+
+def _differs(before: Entry | None, after: Entry | None, without: tuple[str, ...]) -> bool:
+    if before is None or after is None or before.uid != after.uid:
+        return True
+    return _content(before, without) != _content(after, without)
+
+
+def _content(entry: Entry, without: tuple[str, ...]) -> dict[str, Any]:
+    raw = {key: value for key, value in (entry.raw or {}).items() if key not in without}
+    metadata = raw.get("metadata", {})
+    raw["metadata"] = {key: value for key, value in metadata.items() if key != "resourceVersion"}
+    return raw
+
+
+def _holds_gpus(entry: Entry | None) -> bool:
+    pod = entry.view if entry is not None else None
+    return isinstance(pod, Pod) and pod.node is not None and not pod.terminal and bool(pod.extended)
+
+
+def _placements(entry: Entry | None) -> Any:
+    status = ((entry.raw or {}).get("status") or {}) if entry is not None else {}
+    return status.get("placements") or []

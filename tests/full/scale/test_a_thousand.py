@@ -1,0 +1,400 @@
+"""A thousand deployments on a thousand KWOK nodes, beside a plain client. Writes docs/results/operator-scale.
+
+Smaller runs: DIFFUSION_SCALE_NODES and DIFFUSION_SCALE_DEPLOYMENTS; the result says how large it was. The
+operator runs from this checkout as a process of this machine; its only stub are the engines' reports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import pytest
+
+from diffusion_operator.api.deployment import DiffusionDeployment
+from diffusion_operator.inventory.ledger import build_ledger
+from diffusion_operator.inventory.objects import parse_node
+from diffusion_operator.kube.resources import (
+    DEPLOYMENTS,
+    DIFFUSION_DEPLOYMENTS,
+    REQUIRED_ACCESS,
+    REQUIRED_OWN_ACCESS,
+    JsonObject,
+)
+from diffusion_operator.kube.rest import RestKubeClient
+from diffusion_operator.placement.decide import decide
+from diffusion_operator.render.children import render_children
+from diffusion_operator.render.settings import RenderSettings
+from full.scale.cluster import (
+    CONCURRENCY,
+    REPOSITORY,
+    Operator,
+    Watcher,
+    clients,
+    each,
+    node,
+    node_names,
+    start_operator,
+    wish,
+)
+from localcluster.commands import start_cluster, stop_cluster
+from localcluster.kindcluster import Cluster
+from localcluster.settings import TEST_CLUSTER
+
+RESULT = REPOSITORY / "docs" / "results" / "operator-scale.json"
+PAGE = RESULT.with_suffix(".md")
+NODES = int(os.environ.get("DIFFUSION_SCALE_NODES", "1000"))
+DEPLOYMENTS_AT_ONCE = int(os.environ.get("DIFFUSION_SCALE_DEPLOYMENTS", "1000"))
+REPLICAS = int(os.environ.get("DIFFUSION_SCALE_REPLICAS", "5"))
+NEW_ONES = 30
+REST_SECONDS = 60.0
+PORT = 18080
+LIMITS = {
+    "timesPlainClient": 2.0,
+    "applyToReadySeconds": 258.0,
+    "newP50Seconds": 0.3,
+    "newP99Seconds": 1.0,
+    "memoryMiB": 300.0,
+    "writesAtRest": 0.0,
+    "readsPerSecondAtRest": 5.0,
+    "startSeconds": 15.0,
+}
+
+
+def input_hash() -> str:
+    """Over the operator's code and this suite."""
+    digest = hashlib.sha256()
+    package = REPOSITORY / "operator/src/diffusion_operator"
+    for path in sorted([*package.rglob("*.py"), *Path(__file__).parent.glob("*.py")]):
+        digest.update(str(path.relative_to(REPOSITORY)).encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    running = start_cluster(TEST_CLUSTER)
+    try:
+        yield running
+    finally:
+        if os.environ.get("DIFFUSION_KEEP_CLUSTER") != "1":
+            stop_cluster(TEST_CLUSTER)
+
+
+@pytest.mark.timeout(7200)
+async def test_a_thousand_at_once_and_at_rest(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.kubectl("apply", "--server-side", "-f", REPOSITORY / "crds")
+    for name in ("plain", "ours"):
+        cluster.kubectl("create", "namespace", name)
+    log = tmp_path / "operator.log"
+    configuration, limited, free = await clients(cluster.folder.kubeconfig)
+    watcher = Watcher(configuration)
+    figures: dict[str, Any] = {}
+    try:
+        await make_nodes(cluster)
+        figures["plain"] = await plain_client(limited, watcher)
+        await empty(cluster, "plain", "deployments,services,configmaps,serviceaccounts,pdb")
+        operator = start_operator(cluster.folder.kubeconfig, PORT, log)
+        await until_ready(operator)
+        figures["atOnce"] = await at_once(free, watcher, operator)
+        figures["new"] = await new_ones(free, watcher)
+        figures["grown"] = await grow(free, watcher, operator)
+        figures["rest"] = await at_rest(operator)
+        figures["exitCode"] = operator.stop()
+        figures["start"], operator = await start_again(cluster, log)
+        assert operator.stop() == figures["exitCode"] == 0
+    finally:
+        await limited.close()
+        await free.close()
+        print(log.read_text()[-3000:] if log.exists() else "no log")
+    write(figures)
+    assert broken(figures) == []
+
+
+async def make_nodes(cluster: Cluster) -> None:
+    names = node_names(NODES)
+    for start in range(0, NODES, 200):
+        cluster.apply(*(node(name) for name in names[start : start + 200]))
+    cluster.kubectl(
+        "wait", "--for=condition=Ready", "nodes", "-l", "scale=yes", "--timeout=300s", timeout_seconds=320
+    )
+
+
+def children_of(name: str, namespace: str) -> list[JsonObject]:
+    """What the operator would apply for this name, without the owner."""
+    raw = wish(name, namespace)
+    raw["metadata"] |= {"uid": "none", "generation": 1}
+    dd = DiffusionDeployment.parse(raw)
+    decision = decide(dd, build_ledger([parse_node(ready(node("scale-0000")))], [], []))
+    manifests = render_children(dd, decision, RenderSettings(engine_image="localhost/engine:scale"))
+    for manifest in manifests:
+        del manifest["metadata"]["ownerReferences"]
+    return manifests
+
+
+def ready(raw: JsonObject) -> JsonObject:
+    raw["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+    return raw
+
+
+async def plain_client(client: RestKubeClient, watcher: Watcher) -> dict[str, float]:
+    """The yardstick: the same children, the same workers, the same limits, no operator."""
+    wanted = [children_of(f"dd-{number:04}", "plain") for number in range(DEPLOYMENTS_AT_ONCE)]
+
+    async def apply(manifests: list[JsonObject]) -> None:
+        for manifest in manifests:
+            await client.apply(manifest)
+
+    async with watcher.watching(DEPLOYMENTS, "plain") as seen:
+        started_s = time.monotonic()
+        await each(wanted, apply, CONCURRENCY)
+        applied_s = time.monotonic() - started_s
+        await seen.until(lambda found: sum(map(deployment_ready, found.values())) == len(wanted), 1800)
+        return {"appliedSeconds": round(applied_s, 1), "readySeconds": round(time.monotonic() - started_s, 1)}
+
+
+def deployment_ready(deployment: JsonObject) -> bool:
+    return bool(deployment.get("status", {}).get("readyReplicas") == deployment["spec"]["replicas"])
+
+
+def dd_ready(dd: JsonObject) -> bool:
+    status = dd.get("status", {})
+    return bool(status.get("readyReplicas") == dd["spec"]["replicas"]) and any(
+        condition["type"] == "Ready" and condition["status"] == "True"
+        for condition in status.get("conditions", ())
+    )
+
+
+async def at_once(client: RestKubeClient, watcher: Watcher, operator: Operator) -> dict[str, float]:
+    wishes = [wish(f"dd-{number:04}", "ours") for number in range(DEPLOYMENTS_AT_ONCE)]
+
+    async def create(raw: JsonObject) -> None:
+        await client.create(DIFFUSION_DEPLOYMENTS, raw)
+
+    before, cpu_s = await operator.calls(), operator.cpu_seconds
+    async with watcher.watching(DIFFUSION_DEPLOYMENTS, "ours") as seen:
+        started_s = time.monotonic()
+        await each(wishes, create, 32)
+        created_s = time.monotonic() - started_s
+        await seen.until(
+            lambda found: sum("plan" in dd.get("status", {}) for dd in found.values()) == len(wishes), 1800
+        )
+        planned_s = time.monotonic() - started_s
+        await seen.until(lambda found: sum(map(dd_ready, found.values())) == len(wishes), 1800)
+        ready_s = time.monotonic() - started_s
+    after = await operator.calls()
+    return {
+        "createdSeconds": round(created_s, 1),
+        "plannedSeconds": round(planned_s, 1),
+        "readySeconds": round(ready_s, 1),
+        "operatorCpuSeconds": round(operator.cpu_seconds - cpu_s, 1),
+        "readsPerDeployment": round((after["reads"] - before["reads"]) / len(wishes), 2),
+        "writesPerDeployment": round((after["writes"] - before["writes"]) / len(wishes), 2),
+        "memoryMiB": round(operator.memory_mib[0]),
+    }
+
+
+def has(name: str, found: dict[str, JsonObject]) -> bool:
+    return name in found
+
+
+def is_ready(name: str, found: dict[str, JsonObject]) -> bool:
+    return name in found and dd_ready(found[name])
+
+
+async def new_ones(client: RestKubeClient, watcher: Watcher) -> dict[str, float]:
+    """From the watch event of a new DiffusionDeployment to the one of its Deployment."""
+    seconds = []
+    async with (
+        watcher.watching(DIFFUSION_DEPLOYMENTS, "ours") as wishes,
+        watcher.watching(DEPLOYMENTS, "ours") as deployments,
+    ):
+        for number in range(NEW_ONES):
+            name = f"new-{number:02}"
+            await client.create(DIFFUSION_DEPLOYMENTS, wish(name, "ours"))
+            (child,) = [m["metadata"]["name"] for m in children_of(name, "ours") if m["kind"] == "Deployment"]
+            await deployments.until(partial(has, child), 60)
+            await wishes.until(partial(is_ready, name), 120)
+            seconds.append(deployments.first_s[child] - wishes.first_s[name])
+    cuts = quantiles(seconds, n=100, method="inclusive")
+    return {"count": NEW_ONES, "p50Seconds": round(cuts[49], 3), "p99Seconds": round(cuts[98], 3)}
+
+
+async def grow(client: RestKubeClient, watcher: Watcher, operator: Operator) -> dict[str, float]:
+    """Every deployment gets so many replicas."""
+
+    async def scale(name: str) -> None:
+        await client._call(
+            "PATCH",
+            DIFFUSION_DEPLOYMENTS,
+            DIFFUSION_DEPLOYMENTS.path("ours", name),
+            body={"spec": {"replicas": REPLICAS}},
+            content_type="application/merge-patch+json",
+        )
+
+    names = [f"dd-{number:04}" for number in range(DEPLOYMENTS_AT_ONCE)]
+    started_s = time.monotonic()
+    async with watcher.watching(DIFFUSION_DEPLOYMENTS, "ours") as seen:
+        await each(names, scale, 32)
+        await seen.until(
+            lambda found: (
+                sum(dd["status"].get("readyReplicas") == REPLICAS for dd in found.values() if "status" in dd)
+                == len(names)
+            ),
+            2400,
+        )
+    return {
+        "pods": REPLICAS * len(names) + NEW_ONES,
+        "readySeconds": round(time.monotonic() - started_s, 1),
+        "memoryMiB": round(operator.memory_mib[0]),
+        "highestMemoryMiB": round(operator.memory_mib[1]),
+    }
+
+
+async def at_rest(operator: Operator) -> dict[str, float]:
+    """A minute of nothing, once the queue is empty and the last statuses are written."""
+    calls = await operator.calls()
+    while True:
+        await asyncio.sleep(10)
+        now = await operator.calls()
+        if now["writes"] == calls["writes"] and await operator.queue_depth() == 0:
+            break
+        calls = now
+    before, cpu_s = await operator.calls(), operator.cpu_seconds
+    await asyncio.sleep(REST_SECONDS)
+    after = await operator.calls()
+    return {
+        "seconds": REST_SECONDS,
+        "writes": after["writes"] - before["writes"],
+        "readsPerSecond": round((after["reads"] - before["reads"]) / REST_SECONDS, 2),
+        "cpuPercent": round(100 * (operator.cpu_seconds - cpu_s) / REST_SECONDS, 1),
+        "memoryMiB": round(operator.memory_mib[0]),
+    }
+
+
+async def until(holds: Callable[[], Awaitable[bool]], limit_s: float) -> None:
+    """Ask again and again: these states are seen from outside of the process alone."""
+    async with asyncio.timeout(limit_s):
+        while not await holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+async def until_ready(operator: Operator) -> None:
+    async def ready() -> bool:
+        return (await operator.get("readyz"))[0] == 200
+
+    await until(ready, 180)
+
+
+async def start_again(cluster: Cluster, log: Path) -> tuple[dict[str, float], Operator]:
+    """From the start of the process to ready, and to the end of the first look at everything."""
+    started_s = time.monotonic()
+    operator = start_operator(cluster.folder.kubeconfig, PORT, log)
+    await until_ready(operator)
+    ready_s = time.monotonic() - started_s
+
+    async def looked_at_all() -> bool:
+        _, metrics = await operator.get("metrics")
+        return 'result="done"' in metrics and await operator.queue_depth() == 0
+
+    await until(looked_at_all, 600)
+    looked_s = time.monotonic() - started_s
+    calls = await operator.calls()
+    return {
+        "readySeconds": round(ready_s, 1),
+        "lookedAtAllSeconds": round(looked_s, 1),
+        "writes": calls["writes"] - permission_questions(),
+        "memoryMiB": round(operator.memory_mib[0]),
+    }, operator
+
+
+def permission_questions() -> float:
+    """Questions for permissions are POSTs, but write nothing."""
+    return float(sum(len(verbs) for _, _, verbs in (*REQUIRED_ACCESS, *REQUIRED_OWN_ACCESS)))
+
+
+async def empty(cluster: Cluster, namespace: str, kinds: str) -> None:
+    cluster.kubectl("-n", namespace, "delete", kinds, "--all", "--wait=false", timeout_seconds=600)
+
+    async def gone() -> bool:
+        return not cluster.kubectl("-n", namespace, "get", "pods", "-o", "name").strip()
+
+    await until(gone, 900)
+
+
+def measured(figures: dict[str, Any]) -> dict[str, float]:
+    """The figures that have limits."""
+    return {
+        "timesPlainClient": round(figures["atOnce"]["readySeconds"] / figures["plain"]["readySeconds"], 2),
+        "applyToReadySeconds": figures["atOnce"]["readySeconds"],
+        "newP50Seconds": figures["new"]["p50Seconds"],
+        "newP99Seconds": figures["new"]["p99Seconds"],
+        "memoryMiB": figures["grown"]["highestMemoryMiB"],
+        "writesAtRest": figures["rest"]["writes"],
+        "readsPerSecondAtRest": figures["rest"]["readsPerSecond"],
+        "startSeconds": figures["start"]["readySeconds"],
+    }
+
+
+def broken(figures: dict[str, Any]) -> list[str]:
+    return [
+        f"{name} is {value}, more than {LIMITS[name]}"
+        for name, value in measured(figures).items()
+        if value > LIMITS[name]
+    ]
+
+
+def write(figures: dict[str, Any]) -> None:
+    document = {
+        "inputHash": input_hash(),
+        "nodes": NODES,
+        "deployments": DEPLOYMENTS_AT_ONCE,
+        "replicasAfterGrowth": REPLICAS,
+        "cores": os.cpu_count(),
+        "loadAverage": [round(load, 1) for load in os.getloadavg()],
+        "python": platform.python_version(),
+        "limits": LIMITS,
+        "measured": measured(figures),
+        "figures": figures,
+    }
+    RESULT.write_text(json.dumps(document, indent=2) + "\n")
+    PAGE.write_text(page(document))
+
+
+def page(document: dict[str, Any]) -> str:
+    rows = "\n".join(
+        f"| {name} | {found} | {limit} | {'yes' if found <= limit else 'no'} |"
+        for name, limit in document["limits"].items()
+        for found in (document["measured"][name],)
+    )
+    return f"""# The operator at scale
+
+{document["deployments"]} deployments on {document["nodes"]} KWOK nodes of 8 GPUs, on one machine of
+{document["cores"]} cores that also ran the API server, etcd, scheduler, controllers and KWOK. Load average
+at the end: {document["loadAverage"]}. Made by `make test-full SUITE=scale`; all figures are in
+`operator-scale.json`.
+
+| figure | measured | limit | met |
+|---|---|---|---|
+{rows}
+
+- `timesPlainClient`: apply to all pods Ready, divided by the time in which a plain client with the same
+  concurrency ({CONCURRENCY}) and limits (200 requests per second, burst 400) applies the same children and
+  sees them Ready, in the same run.
+- `new…`: with all others at rest, from the watch event of a new `DiffusionDeployment` to the one of its
+  Deployment.
+- `memoryMiB`: highest resident memory with {document["figures"]["grown"]["pods"]} pods.
+- `startSeconds`: start of the process to ready, with all of that in the cluster.
+
+Two things are not as in production. KWOK pods run nothing, so a stub inside the operator's process answers
+for `/v1/report`. Controller manager and scheduler of the test cluster have raised client limits
+(`--kube-api-qps=1000 --kube-api-burst=2000`).
+"""
