@@ -34,6 +34,7 @@ WATCHED = (
     "/api/v1/configmaps",
     "/api/v1/serviceaccounts",
     "/apis/policy/v1/poddisruptionbudgets",
+    "/apis/networking.k8s.io/v1/networkpolicies",
     "/apis/apps/v1/replicasets",
 )
 OURS = {"app.kubernetes.io/managed-by": "diffusion-operator", "diffusion-operator.io/deployment": "demo"}

@@ -22,7 +22,7 @@ LONGEST_MESSAGE = 4096  # what the CRD schema admits
 
 @dataclass(frozen=True)
 class Situation:
-    """Everything the conditions depend on. `wanted` is spec.replicas."""
+    """Everything the status depends on. `wanted` is spec.replicas; `warnings` change no condition."""
 
     observation: Observation
     groups: tuple[GroupDecision, ...] = ()
@@ -30,6 +30,7 @@ class Situation:
     suspended: bool = False
     wanted: int = 1
     built_in_model: bool = True
+    warnings: tuple[str, ...] = ()
     wish: str = ""
     progressing: bool = False
 

@@ -75,7 +75,7 @@ def _promise(situation: Situation, before: JsonObject) -> JsonObject:
     if not situation.groups:
         kept = situation.refusal is not None and situation.observation.deployments
         return {key: before[key] for key in ("plan", "placements") if kept and key in before}
-    promise: JsonObject = {"plan": plan_status(situation.groups[0])}
+    promise: JsonObject = {"plan": plan_status(situation.groups[0], situation.warnings)}
     if not situation.suspended:
         promise["placements"] = [placement_status(group) for group in situation.groups]
     return promise

@@ -57,6 +57,7 @@ class Engine:
         self.report: EngineReport = reports.first_report(plan)
         self.queue = JobQueue(limits.queue_capacity)
         self.process_ids: list[int] = []
+        metrics.queue_seconds.set_function(self.queue_seconds)
         self._group: RankGroup | None = None
         self._start_group = start_group
         self._limits = limits
@@ -72,6 +73,11 @@ class Engine:
     def ready(self) -> bool:
         """Whether requests are served now."""
         return self.report.state == "ready"
+
+    def queue_seconds(self) -> float:
+        """Seconds of accepted work. Until a picture was drawn, each counts as the plan predicts."""
+        each_s = self.report.seconds_per_request or self.plan.time.per_request_seconds
+        return self.queue.pictures_ahead * each_s
 
     def report_now(self) -> EngineReport:
         """The report, and while a group loads how long ago it got on."""
