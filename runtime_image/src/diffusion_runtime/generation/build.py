@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -41,7 +42,8 @@ PHASES: dict[ComponentKind, Phase] = {
 class BuiltPipeline:
     """What `picture.draw` needs. `owner` has every component and moves it when the pipeline calls it.
 
-    `guidance_scale` is the one that the model's authors draw with.
+    `guidance_scale` is the one that the model's authors draw with. `input_images`: pictures that a request
+    must bring.
     """
 
     pipeline: Any
@@ -52,6 +54,7 @@ class BuiltPipeline:
     rank: int
     compiled: CompiledBlocks | None = None
     guidance_scale: float = 1.0
+    input_images: int = 0
 
 
 def rank_device(execution: Execution, rank: int) -> torch.device:
@@ -83,6 +86,7 @@ def build(model_path: str, execution: Execution, rank: int, device: torch.device
             in_use = shard(module, blocks, execution.layout.fsdp_blocks_per_unit, device)
         else:
             in_use = place(module, execution.residency[name], device, blocks)
+        _say_device(module, device)
         owner.add(name, module, in_use, PHASES.get(folder.kinds[name], "text"))
 
     pipeline = load_pipeline(folder, execution.dtype, place_component)
@@ -100,6 +104,7 @@ def build(model_path: str, execution: Execution, rank: int, device: torch.device
         rank=rank,
         compiled=compiled,
         guidance_scale=folder.family.guidance_scale,
+        input_images=folder.family.input_images[0],
     )
 
 
@@ -111,6 +116,11 @@ def _pin_device(pipeline: Any, device: torch.device) -> None:
     """diffusers guesses the device from the first component, which may be parked on the host: say it."""
     base = type(pipeline)
     pipeline.__class__ = type(base.__name__, (base,), {"_execution_device": property(lambda _: device)})
+
+
+def _say_device(module: torch.nn.Module, device: torch.device) -> None:
+    """Where its inputs belong: diffusers looks for this before it looks where the weights are parked now."""
+    module._hf_hook = SimpleNamespace(execution_device=device)  # type: ignore[assignment]
 
 
 def _set_vae(pipeline: Any, execution: Execution) -> None:

@@ -8,25 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from .messages import PictureRequest
+from .sound import Sound
 
 Output = Literal["pt", "latent"]
 """diffusers' `output_type`: pixels in 0..1, or what the last step left (nothing is decoded)."""
 OnStep = Callable[[int], None]
 
 
+class WithSound(NamedTuple):
+    """Pixels or latents, and the sound that belongs to them; None where latents were asked for."""
+
+    frames: torch.Tensor
+    sound: Sound | None
+
+
 @dataclass(frozen=True)
 class FamilyCall:
     """`check` raises UndrawablePicture and needs no weights: ranks must refuse at the same time, and copies
-    differ by seconds. `call` returns pixels (frames, 3, height, width) in 0..1, or latents.
+    differ by seconds. `call` returns pixels (frames, 3, height, width) in 0..1, or latents; some with sound.
     """
 
     check: Callable[[Any, PictureRequest], None]
-    call: Callable[[Any, PictureRequest, torch.device, Output, OnStep], torch.Tensor]
+    call: Callable[[Any, PictureRequest, torch.device, Output, OnStep], torch.Tensor | WithSound]
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -8,4 +8,5 @@ from .call import FamilyCall
 CALLS: dict[str, FamilyCall] = {
     "QwenImagePipeline": FamilyCall(qwen_image.check, qwen_image.call),
     "WanPipeline": FamilyCall(wan.check, wan.call),
+    "WanImageToVideoPipeline": FamilyCall(wan.check_with_picture, wan.call_with_picture),
 }

@@ -8,6 +8,7 @@ from diffusion_runtime.loading.refusal import EngineRefusal
 from diffusion_runtime.planning.documents import Shape
 
 from .build import BuiltPipeline
+from .input_pictures import blank_picture
 from .messages import PictureRequest
 from .picture import draw
 
@@ -26,14 +27,16 @@ def warm(
         return
     if not shapes:
         raise EngineRefusal("PlanMismatch", "compile.enabled=true needs a declared shape to warm up with.")
-    for width, height in dict.fromkeys((shape.width, shape.height) for shape in shapes):
+    for width, height, frames in dict.fromkeys((shape.width, shape.height, shape.frames) for shape in shapes):
         request = PictureRequest(
             prompt=PROMPT,
             width=width,
             height=height,
+            frames=frames,
             steps=STEPS,
             guidance_scale=built.guidance_scale if guided else 1.0,
             seed=0,
+            input_images=(blank_picture(width, height),) * built.input_images,
         )
-        with built.compiled.warming((width, height)):
+        with built.compiled.warming(request.size):
             draw(built, request, on_phase)

@@ -9,6 +9,7 @@ attention, which waits for the device. Masks are refused: diffusers trims unequa
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import torch
@@ -40,10 +41,21 @@ def apply_ulysses(transformer: Any, mesh: DeviceMesh, device: torch.device) -> N
 def _choose_parts(sequence: Any) -> Callable[[torch.nn.Module, Any, dict[str, Any]], None]:
     """Before a forward: whether its image and text tokens divide evenly. Same answer on every rank."""
 
-    def hook(_: torch.nn.Module, __: Any, kwargs: dict[str, Any]) -> None:
+    def hook(transformer: torch.nn.Module, _: Any, kwargs: dict[str, Any]) -> None:
         if kwargs.get("encoder_hidden_states_mask") is not None:
             raise RuntimeError("Ulysses cannot split a text mask; one prompt at a time needs none")
-        tokens = (kwargs["hidden_states"].shape[1], kwargs["encoder_hidden_states"].shape[1])
+        tokens = _split_tokens(transformer, kwargs)
         sequence.ulysses_anything = any(count % sequence.ulysses_degree for count in tokens)
 
     return hook
+
+
+def _split_tokens(transformer: Any, kwargs: dict[str, Any]) -> tuple[int, ...]:
+    """Lengths of what is split: packed latents and the prompt; of a clip (batch, channels, frames, rows,
+    columns) its patches, beside which the whole prompt goes to every rank.
+    """
+    latents = kwargs["hidden_states"]
+    if latents.ndim != 5:
+        return latents.shape[1], kwargs["encoder_hidden_states"].shape[1]
+    patches = zip(latents.shape[2:], transformer.config.patch_size, strict=True)
+    return (prod(side // patch for side, patch in patches),)

@@ -23,6 +23,7 @@ from diffusion_runtime.generation.messages import (
     RankFailure,
     Ready,
     StartRank,
+    draw_frame,
 )
 from diffusion_runtime.planning.documents import Execution
 
@@ -95,6 +96,11 @@ class RankGroup:
         """Of the rank processes, in rank order."""
         return [rank.process_id for rank in self._ranks]
 
+    @property
+    def steps_done(self) -> int:
+        """Of the picture being drawn, as rank 0 told."""
+        return self._ranks[0].steps_done
+
     async def start(self) -> tuple[Ready, ...]:
         """Start all ranks and wait until each has loaded. Raises GroupFailed."""
         self._tasks.append(asyncio.create_task(self._judge()))
@@ -114,9 +120,10 @@ class RankGroup:
 
         Raises UndrawableRequest (group fine) or GroupFailed (group gone).
         """
+        header, body = draw_frame(request)
         for rank in self._ranks:
             rank.begin()
-            rank.send({"kind": "draw", "request": request.to_dict()})
+            rank.send(header, body)
         answers = await self._unless_failed(self._answers())
         for result, _ in answers:
             if isinstance(result, PictureFailed):
