@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from diffusion_runtime.loading.attention import apply_attention
 from diffusion_runtime.loading.compiled import CompiledBlocks
 from diffusion_runtime.loading.folder import open_folder
 from diffusion_runtime.loading.pipeline import load_pipeline
@@ -73,11 +74,13 @@ def build(model_path: str, execution: Execution, rank: int, device: torch.device
     """Load, place and split every component as the plan says (the ranks have joined)."""
     folder = open_folder(Path(model_path))
     mesh = layout_mesh(execution.layout, device)
-    owner = ComponentOwner()
+    owner = ComponentOwner(device)
     compiled = CompiledBlocks(folder.family.varying) if execution.compile.enabled else None
 
     def place_component(name: str, module: torch.nn.Module) -> None:
         blocks = [block for path, _ in folder.blocks.get(name, ()) for block in _children(module, path)]
+        if folder.kinds[name] == "transformer":
+            apply_attention(module, execution.attention.backend, device.type)
         if blocks and compiled is not None:
             compiled.add(blocks)
         if blocks and mesh is not None and execution.layout.ulysses > 1:
@@ -87,7 +90,8 @@ def build(model_path: str, execution: Execution, rank: int, device: torch.device
         else:
             in_use = place(module, execution.residency[name], device, blocks)
         _say_device(module, device)
-        owner.add(name, module, in_use, PHASES.get(folder.kinds[name], "text"))
+        moves = execution.residency[name].mode != "resident"
+        owner.add(name, module, in_use, PHASES.get(folder.kinds[name], "text"), moves=moves)
 
     pipeline = load_pipeline(folder, execution.dtype, place_component)
     _pin_device(pipeline, device)
