@@ -68,6 +68,14 @@ def mode(component: str, its: ResidencyMode, **counts: int) -> dict[str, Residen
         ),
         ({"compile": CompileSettings(enabled=True)}, "compile.enabled=true"),
         ({"attention": AttentionSettings(backend="_flash_3")}, "attention.backend=_flash_3"),
+        (
+            {
+                "layout": Layout(ulysses=2),
+                "gpus_per_replica": 2,
+                "attention": AttentionSettings(backend="flash4"),
+            },
+            "attention.backend=flash4 with layout.ulysses=2",
+        ),
     ],
 )
 def test_what_cannot_be_executed_is_named_with_what_can(

@@ -15,6 +15,7 @@ COMMANDS = {
     "inspect": "count a model's components and blocks without loading weights",
     "generate": "draw without a server, following a plan",
     "serve": "serve a plan over HTTP",
+    "bench": "measure modes, layouts and sizes on this machine",
 }
 
 

@@ -61,8 +61,7 @@ def _plan(args: argparse.Namespace) -> Plan | NoPlan:
         raise ValueError(f"--output {args.output}: folder {args.output.parent} does not exist.")
     facts = facts_from_flag(args.model_path)
     intent, workload = intent_from_flags(args, facts), workload_from_flags(args, facts)
-    node = _this_cpu(args) if args.device == "cpu" else _these_gpus()
-    return make_plan(facts, workload, intent, [node])
+    return make_plan(facts, workload, intent, [node_here(args)])
 
 
 def _draw(args: argparse.Namespace, plan: Plan) -> int:
@@ -97,6 +96,11 @@ def _body(args: argparse.Namespace) -> dict[str, Any]:
         "true_cfg_scale": args.guidance_scale,
         "output_format": FORMATS[args.output.suffix.lower()],
     }
+
+
+def node_here(args: argparse.Namespace) -> GpuNode:
+    """What this machine has for `--device`. Raises ValueError when that is nothing."""
+    return _this_cpu(args) if args.device == "cpu" else _these_gpus()
 
 
 def _this_cpu(args: argparse.Namespace) -> GpuNode:

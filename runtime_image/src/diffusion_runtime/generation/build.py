@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from diffusion_runtime.loading.attention import apply_attention
 from diffusion_runtime.loading.compiled import CompiledBlocks
 from diffusion_runtime.loading.folder import open_folder
 from diffusion_runtime.loading.pipeline import load_pipeline
@@ -75,6 +76,8 @@ def build(model_path: str, execution: Execution, rank: int, device: torch.device
 
     def place_component(name: str, module: torch.nn.Module) -> None:
         blocks = [block for path, _ in folder.blocks.get(name, ()) for block in _children(module, path)]
+        if folder.kinds[name] == "transformer":
+            apply_attention(module, execution.attention.backend, device.type)
         if blocks and compiled is not None:
             compiled.add(blocks)
         if blocks and mesh is not None and execution.layout.ulysses > 1:

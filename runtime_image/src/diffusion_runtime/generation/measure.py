@@ -50,10 +50,13 @@ class Measurements:
 
     def _memory(self, seconds: float) -> PhaseMeasurement:
         free, total = torch.cuda.mem_get_info(self._device)
+        reserved = torch.cuda.max_memory_reserved(self._device)
+        # What the phase gave back before its end was in use all the same.
+        returned = reserved - torch.cuda.memory_reserved(self._device)
         return PhaseMeasurement(
             allocated_bytes=torch.cuda.max_memory_allocated(self._device),
-            reserved_bytes=torch.cuda.max_memory_reserved(self._device),
-            driver_bytes=total - free,
+            reserved_bytes=reserved,
+            driver_bytes=total - free + returned,
             seconds=seconds,
         )
 

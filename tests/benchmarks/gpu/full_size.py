@@ -1,0 +1,97 @@
+"""Writes a pipeline folder at a model's full published size with random weights, shard by shard.
+
+Architecture and counts come from the catalog (a unit test holds them against the real classes); tokenizer,
+scheduler and other small parts come from a small folder of the same pipeline. Nothing is drawn that means
+anything: such a folder is for bytes and seconds only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from builders.meta_models import instantiate
+from diffusion_runtime.models.catalog import PUBLISHED
+
+SHARD_BYTES = 4 * 2**30
+DIFFUSERS_NAME, TRANSFORMERS_NAME = "diffusion_pytorch_model", "model"
+
+
+def write_full_size(model_id: str, small: Path, folder: Path, device: torch.device) -> None:
+    """`small` is a folder of the same pipeline class. Weights are bfloat16, made on `device`."""
+    inventory = PUBLISHED[model_id][1]
+    index = json.loads((small / "model_index.json").read_text())
+    if index["_class_name"] != inventory.pipeline:
+        raise ValueError(f"{small} is a {index['_class_name']}, {model_id} is a {inventory.pipeline}")
+    parts = {part.name for part in inventory.parts}
+    folder.mkdir(parents=True)
+    for entry in small.iterdir():
+        if entry.is_dir() and entry.name not in parts:
+            shutil.copytree(entry, folder / entry.name)
+    generator = torch.Generator(device).manual_seed(0)
+    for part in inventory.parts:
+        module = instantiate(part)
+        target = folder / part.name
+        target.mkdir()
+        _write_config(module, target)
+        own = index[part.name][0] == "diffusers"
+        _write_weights(module, target, DIFFUSERS_NAME if own else TRANSFORMERS_NAME, device, generator)
+    shutil.copy(small / "model_index.json", folder / "model_index.json")
+
+
+def _write_config(module: Any, target: Path) -> None:
+    if hasattr(module, "save_config"):
+        module.save_config(target)
+    else:
+        module.config.save_pretrained(target)
+
+
+def _write_weights(
+    module: torch.nn.Module, target: Path, name: str, device: torch.device, generator: torch.Generator
+) -> None:
+    shards = list(_shards(module))
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        file = (
+            f"{name}.safetensors"
+            if len(shards) == 1
+            else f"{name}-{number:05}-of-{len(shards):05}.safetensors"
+        )
+        tensors = {key: _random(key, tensor, device, generator) for key, tensor in shard.items()}
+        save_file(tensors, target / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(tensors, file)
+    if len(shards) > 1:
+        index = {"metadata": {}, "weight_map": weight_map}
+        (target / f"{name}.safetensors.index.json").write_text(json.dumps(index))
+
+
+def _shards(module: torch.nn.Module) -> Iterator[dict[str, torch.Tensor]]:
+    """Unique parameters and the buffers of the checkpoint, in order, in parts of at most `SHARD_BYTES`."""
+    saved = module.state_dict()
+    own = dict(module.named_parameters()) | {k: v for k, v in module.named_buffers() if k in saved}
+    shard: dict[str, torch.Tensor] = {}
+    size = 0
+    for key, tensor in own.items():
+        if shard and size + 2 * tensor.numel() > SHARD_BYTES:
+            yield shard
+            shard, size = {}, 0
+        shard[key] = tensor
+        size += 2 * tensor.numel()
+    yield shard
+
+
+def _random(key: str, like: torch.Tensor, device: torch.device, generator: torch.Generator) -> torch.Tensor:
+    """Weights that keep activations finite: norms 1, vectors 0, matrices by their inputs."""
+    if like.dim() < 2:
+        value = 1.0 if ("norm" in key and key.endswith("weight")) or key.endswith("gamma") else 0.0
+        return torch.full(like.shape, value, dtype=torch.bfloat16)
+    spread = 0.5 / math.sqrt(like[0].numel())
+    weights = torch.empty(like.shape, dtype=torch.bfloat16, device=device)
+    return weights.normal_(0.0, spread, generator=generator).cpu()
