@@ -96,7 +96,7 @@ def build(model_path: str, execution: Execution, rank: int, device: torch.device
         branches = apply_cfg_parallel(pipeline.transformer, mesh["cfg"])
     return BuiltPipeline(
         pipeline=pipeline,
-        family=CALLS[folder.family.family],
+        family=CALLS[folder.family.pipeline_class],
         device=device,
         owner=owner,
         branches=branches,

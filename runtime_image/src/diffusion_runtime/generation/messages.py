@@ -13,9 +13,10 @@ MAX_SEED = 2**63 - 1
 
 
 class PictureRequest(Document):
-    """One picture.
+    """One picture or one clip of `frames` frames, to be shown at `fps` frames a second.
 
     `guidance_scale` above 1 means two passes per step, with `negative_prompt` for the second.
+    `guidance_scale_2` is for the second transformer of a pipeline with two; None means the same.
     """
 
     prompt: str
@@ -23,7 +24,10 @@ class PictureRequest(Document):
     width: int
     height: int
     steps: Annotated[int, Field(ge=1)]
+    frames: Annotated[int, Field(ge=1)] = 1
+    fps: Annotated[float, Field(gt=0)] = 16.0
     guidance_scale: float
+    guidance_scale_2: float | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)]
     output_format: OutputFormat = "png"
     compression: Annotated[int, Field(ge=0, le=100)] = 100

@@ -30,6 +30,8 @@ class ModelFolder:
 
     `blocks`: per component with repeated blocks, where they are and how many, in order of use.
     `heads`: attention heads of the transformer. `kinds`: of every component with weights.
+    `classes`: of every part that the folder has. `settings`: the pipeline's own, from model_index.json.
+    `frame_multiple`: frames are a multiple of it plus one; 0 for single pictures.
     """
 
     path: Path
@@ -38,6 +40,9 @@ class ModelFolder:
     kinds: dict[str, ComponentKind]
     blocks: dict[str, tuple[tuple[str, int], ...]]
     heads: int
+    classes: dict[str, str]
+    settings: dict[str, Any]
+    frame_multiple: int
 
 
 def built_in_folder(name: str) -> Path:
@@ -75,14 +80,24 @@ def open_folder(path: Path) -> ModelFolder:
     except BadModelFolder as error:
         raise EngineRefusal(BROKEN_FOLDER, str(error)) from error
     family = _family_of(path, index)
-    _check_parts(path, index, family)
+    classes = _check_parts(path, index, family)
     kinds = {component.name: component.kind for component in facts.components}
     blocks = {
         component.name: tuple((group.path, group.count) for group in component.blocks)
         for component in facts.components
         if component.blocks
     }
-    return ModelFolder(path, family, facts.sizes.multiple, kinds, blocks, facts.denoise.heads)
+    return ModelFolder(
+        path=path,
+        family=family,
+        pixel_multiple=facts.sizes.multiple,
+        kinds=kinds,
+        blocks=blocks,
+        heads=facts.denoise.heads,
+        classes=classes,
+        settings={name: index[name] for name in family.settings if name in index},
+        frame_multiple=facts.sizes.frame_multiple,
+    )
 
 
 def check_plan_is_for(folder: ModelFolder, family: str, execution: Execution) -> None:
@@ -130,24 +145,31 @@ def _family_of(path: Path, index: dict[str, Any]) -> AllowedFamily:
     )
 
 
-def _check_parts(path: Path, index: dict[str, Any], family: AllowedFamily) -> None:
+def _check_parts(path: Path, index: dict[str, Any], family: AllowedFamily) -> dict[str, str]:
+    """The class of every part that the folder has."""
     listed = {
-        name: value for name, value in index.items() if not name.startswith("_") and isinstance(value, list)
+        name: value
+        for name, value in index.items()
+        if not name.startswith("_") and isinstance(value, list) and value != [None, None]
     }
-    if listed.keys() != family.parts.keys():
+    needed = {name for name, part in family.parts.items() if not part.optional}
+    if not needed <= listed.keys() <= family.parts.keys():
         raise EngineRefusal(
             BROKEN_FOLDER,
             f"{path / 'model_index.json'} lists {sorted(listed)} but {family.pipeline_class} is built from "
             f"{sorted(family.parts)}.",
         )
-    for name, part in family.parts.items():
-        if listed[name] != [part.library, part.class_name]:
+    for name, value in listed.items():
+        part = family.parts[name]
+        allowed = [[part.library, class_name] for class_name in (part.class_name, *part.also)]
+        if value not in allowed:
             raise EngineRefusal(
                 BROKEN_FOLDER,
-                f"{path / 'model_index.json'} builds {name} from {listed[name]}; "
-                f"this engine allows only {[part.library, part.class_name]}.",
+                f"{path / 'model_index.json'} builds {name} from {value}; "
+                f"this engine allows only {' or '.join(str(choice) for choice in allowed)}.",
             )
         if not (path / name).is_dir():
             raise EngineRefusal(
                 BROKEN_FOLDER, f"{path / name} is missing although model_index.json lists it."
             )
+    return {name: str(class_name) for name, (_, class_name) in listed.items()}

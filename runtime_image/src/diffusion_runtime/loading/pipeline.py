@@ -14,7 +14,6 @@ import torch
 
 from diffusion_runtime.planning.documents import DtypeName
 
-from .allowed import AllowedPart
 from .folder import BROKEN_FOLDER, ModelFolder
 from .refusal import EngineRefusal
 
@@ -35,19 +34,22 @@ def load_pipeline(
     """
     parts: dict[str, Any] = {}
     for name, part in folder.family.parts.items():
+        if name not in folder.classes:
+            continue
         if part.weights:
-            module = _load_component(folder, name, part, TORCH_DTYPE[dtype[name]])
+            module = _load_component(folder, name, TORCH_DTYPE[dtype[name]])
             place(name, module)
             parts[name] = module
         else:
-            parts[name] = _class(part).from_pretrained(str(folder.path / name), local_files_only=True)
-    pipeline = getattr(importlib.import_module("diffusers"), folder.family.pipeline_class)(**parts)
+            parts[name] = _class(folder, name).from_pretrained(str(folder.path / name), local_files_only=True)
+    pipeline_class = getattr(importlib.import_module("diffusers"), folder.family.pipeline_class)
+    pipeline = pipeline_class(**parts, **folder.settings)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def _load_component(folder: ModelFolder, name: str, part: AllowedPart, dtype: torch.dtype) -> torch.nn.Module:
-    module, info = _class(part).from_pretrained(
+def _load_component(folder: ModelFolder, name: str, dtype: torch.dtype) -> torch.nn.Module:
+    module, info = _class(folder, name).from_pretrained(
         str(folder.path / name),
         local_files_only=True,
         use_safetensors=True,
@@ -59,12 +61,13 @@ def _load_component(folder: ModelFolder, name: str, part: AllowedPart, dtype: to
             words = kind.replace("_", " ")
             first = min(str(key) for key in info[kind])
             raise EngineRefusal(
-                BROKEN_FOLDER, f"{folder.path / name} does not fit {part.class_name}: {words} {first}."
+                BROKEN_FOLDER, f"{folder.path / name} does not fit {folder.classes[name]}: {words} {first}."
             )
     module.requires_grad_(False)
     loaded: torch.nn.Module = module.eval()
     return loaded
 
 
-def _class(part: AllowedPart) -> Any:
-    return getattr(importlib.import_module(part.library), part.class_name)
+def _class(folder: ModelFolder, name: str) -> Any:
+    """The class that the folder names; `folder` has checked that it is allowed."""
+    return getattr(importlib.import_module(folder.family.parts[name].library), folder.classes[name])
