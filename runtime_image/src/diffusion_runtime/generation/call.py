@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import torch
 
+from diffusion_runtime.parallel.cfg import GuidanceStyle, TwoCalls
+
 from .messages import PictureRequest
 
 Output = Literal["pt", "latent"]
@@ -19,14 +21,22 @@ Output = Literal["pt", "latent"]
 OnStep = Callable[[int], None]
 
 
+TWO_CALLS = TwoCalls()
+
+
 @dataclass(frozen=True)
 class FamilyCall:
     """`check` raises UndrawablePicture and needs no weights: ranks must refuse at the same time, and copies
     differ by seconds. `call` returns pixels (frames, 3, height, width) in 0..1, or latents.
+
+    `guidance`: how its pipeline runs both branches. `warm_prompts`: one for each kind of graph that prompts
+    of different lengths need.
     """
 
     check: Callable[[Any, PictureRequest], None]
     call: Callable[[Any, PictureRequest, torch.device, Output, OnStep], torch.Tensor]
+    guidance: GuidanceStyle = TWO_CALLS
+    warm_prompts: tuple[str, ...] = ("a picture to warm up with",)
 
 
 def seeded(seed: int) -> torch.Generator:
