@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._dynamo.utils import counters
 
 from diffusion_runtime.generation import picture
 from diffusion_runtime.generation.build import build
@@ -41,17 +42,20 @@ def requests() -> dict[str, PictureRequest]:
 
 
 def latents_of(execution: Execution, rank: int = 0) -> dict[str, torch.Tensor]:
-    """Latents of every request on this rank, by request name; bytes of weights held before and after.
+    """Latents of every request on this rank, by request name; bytes of weights held before and after; how
+    many graphs the requests had to compile.
 
     Before that one picture is broken off in the middle, which must leave no trace.
     """
     built = build(str(DEMO), execution, rank, CPU)
     warm(built, WARMED, True, lambda phase, step: None)
+    graphs = counters["stats"]["unique_graphs"]
     result = {"held": torch.tensor(held_bytes(built.pipeline.transformer))}
     with contextlib.suppress(BrokenOff):
         picture.draw(built, requests()["guided"], break_off)
     for name, request in requests().items():
         result[name] = picture.draw_latents(built, request, lambda phase, step: None).clone()
+    result["compiled late"] = torch.tensor(counters["stats"]["unique_graphs"] - graphs)
     result["held after"] = torch.tensor(held_bytes(built.pipeline.transformer))
     return result
 

@@ -44,6 +44,7 @@ TWO = {
 }
 COMPILED_TWO = {
     "cfg fsdp compiled": (case(Layout(cfg=2, fsdp=True), compile=COMPILED), CLOSE),
+    "ulysses component compiled": (case(Layout(ulysses=2), MOVED, compile=COMPILED), CLOSE),
 }
 FOUR = {
     "cfg ulysses fsdp": (case(Layout(cfg=2, ulysses=2, fsdp=True)), CLOSE),
@@ -79,6 +80,7 @@ def test_every_rank_has_the_latents_of_one_plain_rank(
         for request in requests():
             difference = (latents[request] - expected[request]).abs().max().item()
             assert difference <= tolerance, request
+        assert latents["compiled late"] == 0, "a request must never pay for compilation"
 
 
 @pytest.mark.parametrize("name", SHARDED)

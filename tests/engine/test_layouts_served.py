@@ -1,7 +1,8 @@
-"""A sharded layout over the whole path: plan file, server, real ranks, picture."""
+"""A sharded and compiled layout over the whole path: plan file, server, real ranks, picture."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ import torch
 from diffusion_runtime.generation.build import build
 from diffusion_runtime.generation.messages import PictureRequest
 from diffusion_runtime.generation.picture import draw
-from diffusion_runtime.planning.documents import Layout
+from diffusion_runtime.planning.documents import CompileSettings, Layout
 from engine.plans import DEMO, cpu_execution, plan_for
 from engine.real_server import pixels, serving
 
-SHARDED = cpu_execution(layout=Layout(cfg=2, fsdp=True), gpus_per_replica=2)
+COMPILED = CompileSettings(enabled=shutil.which("g++") is not None)
+SHARDED = cpu_execution(layout=Layout(cfg=2, fsdp=True), gpus_per_replica=2, compile=COMPILED)
 
 
 def test_sharded_guidance_is_served(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from diffusion_runtime.cli import main
 from diffusion_runtime.loading.executable import EXECUTED
 from diffusion_runtime.planning.documents import (
     AttentionSettings,
-    CompileSettings,
     Layout,
     ModelRef,
     Plan,
@@ -66,7 +65,6 @@ def mode(component: str, its: ResidencyMode, **counts: int) -> dict[str, Residen
             },
             "residency.transformer.mode=component with layout.fsdp=true",
         ),
-        ({"compile": CompileSettings(enabled=True)}, "compile.enabled=true"),
         ({"attention": AttentionSettings(backend="_flash_3")}, "attention.backend=_flash_3"),
         (
             {

@@ -93,7 +93,7 @@ def _body(args: argparse.Namespace) -> dict[str, Any]:
         "negative_prompt": args.negative_prompt,
         "seed": args.seed,
         "n": args.num_images,
-        "true_cfg_scale": args.guidance_scale,
+        "guidance_scale": args.guidance_scale,
         "output_format": FORMATS[args.output.suffix.lower()],
     }
 

@@ -18,7 +18,7 @@ from diffusion_runtime.loading.compiled import CompiledBlocks
 from diffusion_runtime.loading.folder import open_folder
 from diffusion_runtime.loading.pipeline import load_pipeline
 from diffusion_runtime.loading.refusal import EngineRefusal
-from diffusion_runtime.parallel.cfg import CfgBranches, apply_cfg_parallel
+from diffusion_runtime.parallel.cfg import CfgParallel, apply_cfg_parallel
 from diffusion_runtime.parallel.fsdp import shard
 from diffusion_runtime.parallel.ranks import layout_mesh
 from diffusion_runtime.parallel.ulysses import apply_ulysses
@@ -43,19 +43,20 @@ PHASES: dict[ComponentKind, Phase] = {
 class BuiltPipeline:
     """What `picture.draw` needs. `owner` has every component and moves it when the pipeline calls it.
 
-    `guidance_scale` is the one that the model's authors draw with. `input_images`: pictures that a request
-    must bring.
+    `guidance_scale` is the one that the model's authors draw with; up to `unguided_scale` there is none.
+    `input_images`: pictures that a request must bring.
     """
 
     pipeline: Any
     family: FamilyCall
     device: torch.device
     owner: ComponentOwner
-    branches: CfgBranches | None
+    branches: CfgParallel | None
     rank: int
     compiled: CompiledBlocks | None = None
     guidance_scale: float = 1.0
     input_images: int = 0
+    unguided_scale: float = 1.0
 
 
 def rank_device(execution: Execution, rank: int) -> torch.device:
@@ -93,15 +94,19 @@ def build(model_path: str, execution: Execution, rank: int, device: torch.device
         moves = execution.residency[name].mode != "resident"
         owner.add(name, module, in_use, PHASES.get(folder.kinds[name], "text"), moves=moves)
 
+    family = CALLS[folder.family.pipeline_class]
     pipeline = load_pipeline(folder, execution.dtype, place_component)
     _pin_device(pipeline, device)
     _set_vae(pipeline, execution)
     branches = None
     if mesh is not None and execution.layout.cfg == 2:
-        branches = apply_cfg_parallel(pipeline.transformer, mesh["cfg"])
+        transformers = [
+            getattr(pipeline, name) for name, kind in folder.kinds.items() if kind == "transformer"
+        ]
+        branches = apply_cfg_parallel(transformers, mesh["cfg"], family.guidance)
     return BuiltPipeline(
         pipeline=pipeline,
-        family=CALLS[folder.family.pipeline_class],
+        family=family,
         device=device,
         owner=owner,
         branches=branches,
@@ -109,6 +114,7 @@ def build(model_path: str, execution: Execution, rank: int, device: torch.device
         compiled=compiled,
         guidance_scale=folder.family.guidance_scale,
         input_images=folder.family.input_images[0],
+        unguided_scale=folder.family.unguided_scale,
     )
 
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from . import qwen_image, wan
+from diffusion_runtime.parallel.cfg import OneBatch, TwoCalls
+
+from . import flux, qwen_image, wan, z_image
 from .call import FamilyCall
 
 CALLS: dict[str, FamilyCall] = {
     "QwenImagePipeline": FamilyCall(qwen_image.check, qwen_image.call),
+    "ZImagePipeline": FamilyCall(
+        z_image.check, z_image.call, OneBatch(z_image.BATCHED), z_image.WARM_PROMPTS
+    ),
+    "FluxPipeline": FamilyCall(flux.check, flux.call),
     "WanPipeline": FamilyCall(wan.check, wan.call),
-    "WanImageToVideoPipeline": FamilyCall(wan.check_with_picture, wan.call_with_picture),
+    "WanImageToVideoPipeline": FamilyCall(
+        wan.check_with_picture, wan.call_with_picture, TwoCalls(narrowed_dim=1)
+    ),
 }

@@ -18,12 +18,14 @@ MAX_SEED = 2**63 - 1
 class PictureRequest(Document):
     """One picture or one clip of `frames` frames, to be shown at `fps` frames a second.
 
-    `guidance_scale` above 1 means two passes per step, with `negative_prompt` for the second.
+    `guidance_scale` above `unguided_scale`, which is the family's, means two passes per step, with
+    `negative_prompt` for the second. `embedded_guidance` is for a model that reads a scale as an input; None
+    is its authors' scale.
     `guidance_scale_2` is for the second transformer of a pipeline with two; None means the same.
     """
 
     prompt: str
-    negative_prompt: str = " "
+    negative_prompt: str = ""
     width: int
     height: int
     steps: Annotated[int, Field(ge=1)]
@@ -31,6 +33,8 @@ class PictureRequest(Document):
     fps: Annotated[float, Field(gt=0)] = 16.0
     guidance_scale: float
     guidance_scale_2: float | None = None
+    unguided_scale: float = 1.0
+    embedded_guidance: float | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)]
     output_format: OutputFormat | ClipFormat = "png"
     compression: Annotated[int, Field(ge=0, le=100)] = 100
@@ -39,8 +43,8 @@ class PictureRequest(Document):
 
     @property
     def guided(self) -> bool:
-        """Whether each step has a second pass (diffusers: true_cfg_scale > 1)."""
-        return self.guidance_scale > 1
+        """Whether each step has a second pass."""
+        return self.guidance_scale > self.unguided_scale
 
     @property
     def size(self) -> Size:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import Signature, signature
 from typing import Any, Literal
 
 import torch
@@ -23,7 +24,7 @@ class CompiledBlocks:
     """Switches all blocks between eager and compiled. `warmed` are sizes (width, height, frames) that have
     graphs.
 
-    `varying`: of each block call, keyword and dimension of what follows the prompt's length; `name.1` is
+    `varying`: of each block call, argument and dimension of what follows the prompt's length; `name.1` is
     item 1 of `name`.
     """
 
@@ -37,7 +38,7 @@ class CompiledBlocks:
         """Make blocks of one transformer switchable; before they are sharded or called."""
         for block in blocks:
             compiled = torch.compile(block.forward, dynamic=False)
-            block.forward = self._switch(block.forward, compiled)
+            block.forward = self._switch(block.forward, compiled, signature(block.forward))
 
     @contextmanager
     def warming(self, size: Size) -> Iterator[None]:
@@ -60,19 +61,23 @@ class CompiledBlocks:
         finally:
             self._now = before
 
-    def _switch(self, eager: Callable[..., Any], compiled: Callable[..., Any]) -> Callable[..., Any]:
+    def _switch(
+        self, eager: Callable[..., Any], compiled: Callable[..., Any], its: Signature
+    ) -> Callable[..., Any]:
         def forward(*args: Any, **kwargs: Any) -> Any:
             if self._now == "eager":
                 return eager(*args, **kwargs)
             if self._now == "warming":
-                self._mark(kwargs)
+                self._mark(its.bind(*args, **kwargs).arguments)
             return compiled(*args, **kwargs)
 
         return forward
 
-    def _mark(self, kwargs: dict[str, Any]) -> None:
+    def _mark(self, arguments: dict[str, Any]) -> None:
         """Make the varying dimensions symbols of the graph that is about to be traced."""
         for path, dimension in self._varying:
             name, _, item = path.partition(".")
-            tensor = kwargs[name][int(item)] if item else kwargs[name]
-            torch._dynamo.mark_dynamic(tensor, dimension)
+            value: Any = arguments.get(name)
+            tensor = value[int(item)] if item else value
+            if tensor is not None:
+                torch._dynamo.mark_dynamic(tensor, dimension)

@@ -18,8 +18,8 @@ from .refusal import EngineRefusal
 
 EXECUTED = (
     "one rank, cfg 2, ulysses, and fsdp over all ranks of these; residency resident and component, "
-    "layerwise for transformers; eager blocks; attention native, cudnn, flash or flash4 (the latter "
-    "without ulysses); tiled or whole VAE decoding"
+    "layerwise for transformers; eager or compiled blocks; attention native, cudnn, flash or flash4 "
+    "(the latter without ulysses); tiled or whole VAE decoding"
 )
 
 
@@ -59,8 +59,6 @@ def is_executable(execution: Execution) -> bool:
 
 
 def _first_unsupported(execution: Execution) -> str | None:
-    if execution.compile.enabled:
-        return "compile.enabled=true"
     if execution.attention.backend not in BACKENDS:
         return f"attention.backend={execution.attention.backend}"
     if execution.attention.backend == "flash4" and execution.layout.ulysses > 1:

@@ -25,7 +25,7 @@ from diffusion_runtime.generation.messages import (
     StartRank,
     draw_frame,
 )
-from diffusion_runtime.planning.documents import Execution
+from diffusion_runtime.planning.documents import Execution, Shape
 
 from .limits import Limits
 from .rank_process import Answer, RankHandle
@@ -78,9 +78,13 @@ class RankGroup:
         model_path: Path,
         limits: Limits,
         clock: Callable[[], float],
+        shapes: tuple[Shape, ...] = (),
+        guidance: bool = True,
     ) -> None:
         self._command = command
         self._execution = execution
+        self._shapes = shapes
+        self._guidance = guidance
         self._model_path = model_path
         self._limits = limits
         self._clock = clock
@@ -150,6 +154,8 @@ class RankGroup:
             model_path=str(self._model_path),
             rendezvous=str(self._folder / "rendezvous"),
             collective_timeout_s=self._limits.progress_s,
+            shapes=self._shapes,
+            guidance=self._guidance,
         )
 
     async def _all_ready(self) -> list[Ready]:

@@ -44,10 +44,10 @@ def prepare(plan: Plan, limits: Limits, rank_arguments: Sequence[str] = RANK_ARG
     def start_group(execution: Execution) -> RankGroup:
         environment = rank_environment(cpu_threads(execution.layout.ranks))
         command = RankCommand(rank_arguments, environment)
-        return RankGroup(command, execution, folder.path, limits, time.monotonic)
+        return RankGroup(command, execution, folder.path, limits, time.monotonic, plan.shapes, plan.guidance)
 
     engine = Engine(plan, start_group, limits, EngineMetrics(), time.monotonic)
-    rules = rules_of(plan, folder.pixel_multiple, folder.family.guidance_scale)
+    rules = rules_of(plan, folder.pixel_multiple, folder.family)
     return PreparedEngine(engine, rules, folder)
 
 
