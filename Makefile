@@ -5,7 +5,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-export PYTHONDONTWRITEBYTECODE := 1
+# Bytecode is kept in the cache, not in the tree: without any, a rank starts in 11 CPU seconds instead of 5.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX := $(or $(DIFFUSION_CACHE),$(HOME)/.cache/diffusion-operator)/bytecode
 
 tools = bin=$$(bash tests/localcluster/bootstrap.sh) && export PATH="$$bin:$$PATH"
 local = $(tools) && PYTHONPATH=tests "$$bin/python" -m localcluster

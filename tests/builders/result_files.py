@@ -8,15 +8,18 @@ from __future__ import annotations
 import json
 import sys
 
-from full.planner.test_properties_at_large import RESULT, input_hash
+from full.planner import test_properties_at_large as planner
+from full.soak import test_flat_memory as soak
+
+SUITES = {"planner": planner, "soak": soak}
 
 
 def main() -> int:
     """Print one line per result file."""
-    recorded = json.loads(RESULT.read_text())["inputHash"]
-    current = recorded == input_hash()
-    state = "is current" if current else "is older than its code: make test-full SUITE=planner"
-    sys.stdout.write(f"docs/results/{RESULT.name} {state}\n")
+    for name, suite in SUITES.items():
+        current = json.loads(suite.RESULT.read_text())["inputHash"] == suite.input_hash()
+        state = "is current" if current else f"is older than its code: make test-full SUITE={name}"
+        sys.stdout.write(f"docs/results/{suite.RESULT.name} {state}\n")
     return 0
 
 

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="ends in .png, .jpg or .webp"
     )
+    parser.add_argument("--report", type=Path, metavar="FILE", help="what was planned and measured, as JSON")
     add_planning_flags(parser)
 
 
@@ -59,6 +60,8 @@ def _plan(args: argparse.Namespace) -> Plan | NoPlan:
         raise ValueError(f"--output {args.output} must end in one of {', '.join(FORMATS)}.")
     if not args.output.parent.is_dir():
         raise ValueError(f"--output {args.output}: folder {args.output.parent} does not exist.")
+    if args.report is not None and not args.report.parent.is_dir():
+        raise ValueError(f"--report {args.report}: folder {args.report.parent} does not exist.")
     facts = facts_from_flag(args.model_path)
     intent, workload = intent_from_flags(args, facts), workload_from_flags(args, facts)
     return make_plan(facts, workload, intent, [node_here(args)])
@@ -72,13 +75,17 @@ def _draw(args: argparse.Namespace, plan: Plan) -> int:
     from diffusion_runtime.server.termination import EngineEnded
 
     try:
-        wanted, pictures, _ = draw_once(plan, _body(args))
+        wanted, pictures, report = draw_once(plan, _body(args))
     except (ApiError, EngineRefusal) as error:
         return _fail(EXIT_BAD_INPUT, error.message)
     except UndrawableRequest as error:
         return _fail(EXIT_BAD_INPUT if error.failure.field else EXIT_FAILED, error.failure.message)
     except EngineEnded as error:
         return _fail(error.exit_code, f"{error.failure.reason}: {error.failure.message}")
+    if args.report is not None:
+        args.report.write_text(report.to_json() + "\n")
+    if report.executing_reason is not None:
+        sys.stderr.write(f"A fallback of the plan was executed: {report.executing_reason}\n")
     for index, (request, picture) in enumerate(zip(wanted.pictures, pictures, strict=True)):
         path = args.output if index == 0 else args.output.with_stem(f"{args.output.stem}-{index + 1}")
         path.write_bytes(picture.body)

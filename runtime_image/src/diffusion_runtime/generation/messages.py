@@ -97,11 +97,15 @@ class Ready(Document):
 
 
 class Done(Document):
-    """A rank has finished a picture. Rank 0's frame carries the encoded picture as its body."""
+    """A rank has finished a picture. Rank 0's frame carries the encoded picture as its body.
+
+    `compiled`: its blocks ran compiled; a size that was not planned for runs uncompiled.
+    """
 
     kind: Literal["done"] = "done"
     phases: dict[str, PhaseMeasurement]
     seconds_per_step: float
+    compiled: bool = False
 
 
 class PictureFailed(Document):

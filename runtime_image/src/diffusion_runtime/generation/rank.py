@@ -128,7 +128,9 @@ class RankProcess:
             # A bug met by this request alone: the request pays for it, the group goes on.
             self._channel.tell(PictureFailed(message=f"{type(error).__name__}: {error}"[:1000]))
             return
-        self._channel.tell(Done(phases=drawn.phases, seconds_per_step=drawn.seconds_per_step), body)
+        compiled = built.compiled is not None and built.compiled.used
+        done = Done(phases=drawn.phases, seconds_per_step=drawn.seconds_per_step, compiled=compiled)
+        self._channel.tell(done, body)
 
     def _enter(self, phase: str, step: int = 0) -> None:
         self._phase = phase

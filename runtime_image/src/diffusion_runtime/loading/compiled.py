@@ -22,7 +22,7 @@ GRAPHS_AT_MOST = 64
 
 class CompiledBlocks:
     """Switches all blocks between eager and compiled. `warmed` are sizes (width, height, frames) that have
-    graphs.
+    graphs; `used` says whether the last request ran compiled.
 
     `varying`: of each block call, argument and dimension of what follows the prompt's length; `name.1` is
     item 1 of `name`.
@@ -30,6 +30,7 @@ class CompiledBlocks:
 
     def __init__(self, varying: Sequence[tuple[str, int]]) -> None:
         self.warmed: set[Size] = set()
+        self.used = False
         self._varying = varying
         self._now: Literal["eager", "warming", "compiled"] = "eager"
         torch._dynamo.config.recompile_limit = GRAPHS_AT_MOST
@@ -51,8 +52,9 @@ class CompiledBlocks:
         """Compiled inside when `size` was warmed, else eager; inside `warming` this changes nothing."""
         if self._now == "warming":
             yield
-        else:
-            yield from self._while("compiled" if size in self.warmed else "eager")
+            return
+        self.used = size in self.warmed
+        yield from self._while("compiled" if self.used else "eager")
 
     def _while(self, now: Literal["eager", "warming", "compiled"]) -> Iterator[None]:
         before, self._now = self._now, now

@@ -18,8 +18,8 @@ from .refusal import EngineRefusal
 
 EXECUTED = (
     "one rank, cfg 2, ulysses, and fsdp over all ranks of these; residency resident and component, "
-    "layerwise for transformers; eager or compiled blocks; attention native, cudnn, flash or flash4 "
-    "(the latter without ulysses); tiled or whole VAE decoding"
+    "layerwise for transformers; eager or compiled blocks; attention native, cudnn, flash or flash4 (the "
+    "latter without ulysses); tiled or whole VAE decoding"
 )
 
 

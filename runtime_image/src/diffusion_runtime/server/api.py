@@ -103,6 +103,7 @@ class Api:
             try:
                 job = self._engine.submit(wanted.pictures)
                 pictures = await _result(job, request)
+                drawn = self._drawn_headers(job)
             except Exception as error:
                 raise from_engine(error, self._retry_after_s()) from error
             outcome = "drawn"
@@ -111,10 +112,20 @@ class Api:
             raise
         finally:
             self._engine.metrics.requests.labels(outcome).inc()
-        return JSONResponse(_body(wanted, pictures))
+        return JSONResponse(_body(wanted, pictures), headers=drawn)
 
     def _model(self) -> dict[str, Any]:
         return {"id": self._rules.model, "object": "model", "created": 0, "owned_by": "diffusion-operator"}
+
+    def _drawn_headers(self, job: Job) -> dict[str, str]:
+        """How the pictures were drawn: with compiled blocks or not, by the plan or by a fallback of it."""
+        report = self._engine.report
+        compiled = bool(job.pictures) and all(picture.compiled for picture in job.pictures)
+        fallback = job.executed not in ("", report.plan_hash)
+        return {
+            "x-diffusion-compiled": str(compiled).lower(),
+            "x-diffusion-fallback": str(fallback).lower(),
+        }
 
     def _retry_after_s(self) -> int:
         """When the queue of now should be worked off, by what the last picture took."""

@@ -19,7 +19,8 @@ LIMITS = Limits(max_group_failures=1, drain_grace_s=0.0)  # one request: a secon
 def draw_once(plan: Plan, body: dict[str, Any]) -> tuple[ImagesRequest, list[Picture], EngineReport]:
     """Follow the plan, draw what `body` (the fields of the images call) says, end.
 
-    Raises ApiError for a bad field, EngineRefusal, EngineEnded or UndrawableRequest.
+    One rank that runs out of memory goes on with the plan's next fallback. Raises ApiError for a bad field,
+    EngineRefusal, EngineEnded or UndrawableRequest.
     """
     return asyncio.run(_draw(plan, body))
 

@@ -21,13 +21,19 @@ class QueueFull(Exception):
 
 @dataclass
 class Job:
-    """One request for one or more pictures, drawn one after the other. `result` resolves exactly once."""
+    """One request for one or more pictures, drawn one after the other. `result` resolves exactly once.
+
+    `retried`: it ran out of memory once and goes on with a fallback; `executed` is the hash of what drew the
+    last picture.
+    """
 
     requests: Sequence[PictureRequest]
     result: asyncio.Future[list[Picture]]
     abandoned: bool = False
     accepted_at: float = 0.0
     pictures: list[Picture] = field(default_factory=list)
+    retried: bool = False
+    executed: str = ""
 
     def fail(self, error: Exception) -> None:
         """Answer with an error, unless already answered."""
@@ -83,14 +89,24 @@ class JobQueue:
             self._arrived.clear()
         return job
 
+    def put_back(self, job: Job) -> None:
+        """The running job waits again, before all others; `finished` follows."""
+        self._waiting.appendleft(job)
+        self._arrived.set()
+
     def finished(self) -> None:
         """The running job is answered."""
         self._running = False
         if not self._waiting:
             self.idle.set()
 
-    def fail_all(self, error: Exception) -> None:
-        """Answer every waiting job with an error."""
+    def fail_waiting(self, error: Exception) -> None:
+        """Answer every waiting job with an error; the running one goes on."""
         while self._waiting:
-            self.take().fail(error)
+            self._waiting.popleft().fail(error)
+        self._arrived.clear()
+
+    def fail_all(self, error: Exception) -> None:
+        """Answer every waiting job with an error; none is running any more."""
+        self.fail_waiting(error)
         self.finished()
