@@ -137,8 +137,13 @@ def parse_images_request(
     count = _integer(body, "n", 1, MAX_PICTURES, 1)
     _choice(body, "response_format", ("b64_json",), "b64_json")
     _text(body, "user", required=False)
+    return ImagesRequest(numbered(first, count), output_format)
+
+
+def numbered(first: PictureRequest, count: int) -> tuple[PictureRequest, ...]:
+    """The same request `count` times, seeds counting up."""
     seeds = [(first.seed + offset) % (MAX_SEED + 1) for offset in range(count)]
-    return ImagesRequest(tuple(first.model_copy(update={"seed": seed}) for seed in seeds), output_format)
+    return tuple(first.model_copy(update={"seed": seed}) for seed in seeds)
 
 
 def _refuse_unknown(body: dict[str, Any]) -> None:
