@@ -30,7 +30,7 @@ LAYERWISE = """
 The floor is the bytes of all blocks over the measured rate of the host link; the last column is diffusers'
 group offload.
 
-| model, size | GPU | host link | floor | all streamed | ÷ floor | peak | half resident | ÷ all | diffusers ÷ floor |
+| model, size | GPU | host link | floor | all streamed | ÷ floor | peak | half stays | ÷ all | diffusers |
 |---|---|---|---|---|---|---|---|---|---|
 """
 MEMORY = """

@@ -101,7 +101,8 @@ def test_what_was_measured_becomes_calibrations_that_the_planner_reads(
     documents = read_calibrations(tmp_path / "calibrations")
     assert {document.shape.width for document in documents} == {512, 1024}
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
-    flags = ["--gpu", "H200", "--gpu", "H200", "--calibrations", str(tmp_path / "calibrations"), "--output", "json"]
+    flags = ["--gpu", "H200", "--gpu", "H200", "--output", "json"]
+    flags += ["--calibrations", str(tmp_path / "calibrations")]
     assert (
         main(["plan", "--model-path", "Qwen/Qwen-Image", "--width", "1024", "--height", "1024", *flags]) == 0
     )
