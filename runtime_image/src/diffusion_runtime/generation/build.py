@@ -12,6 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL
+from torch.distributed.device_mesh import DeviceMesh
 
 from diffusion_runtime.loading.attention import apply_attention
 from diffusion_runtime.loading.compiled import CompiledBlocks
@@ -21,8 +23,9 @@ from diffusion_runtime.loading.refusal import EngineRefusal
 from diffusion_runtime.parallel.cfg import CfgParallel, apply_cfg_parallel
 from diffusion_runtime.parallel.fsdp import shard
 from diffusion_runtime.parallel.ranks import layout_mesh
-from diffusion_runtime.parallel.ulysses import apply_ulysses
-from diffusion_runtime.planning.documents import ComponentKind, Execution
+from diffusion_runtime.parallel.sequence import apply_sequence_parallel
+from diffusion_runtime.parallel.tensor import apply_tensor_parallel
+from diffusion_runtime.planning.documents import ComponentKind, Execution, Layout
 from diffusion_runtime.residency.owner import ComponentOwner, Phase
 from diffusion_runtime.residency.placement import place
 
@@ -84,8 +87,8 @@ def build(model_path: str, execution: Execution, rank: int, device: torch.device
             apply_attention(module, execution.attention.backend, device.type)
         if blocks and compiled is not None:
             compiled.add(blocks)
-        if blocks and mesh is not None and execution.layout.ulysses > 1:
-            apply_ulysses(module, mesh, device)
+        if blocks and mesh is not None:
+            _split_work(module, execution.layout, mesh, device)
         if blocks and execution.layout.fsdp:
             in_use = shard(module, blocks, execution.layout.fsdp_blocks_per_unit, device)
         else:
@@ -118,6 +121,14 @@ def build(model_path: str, execution: Execution, rank: int, device: torch.device
     )
 
 
+def _split_work(transformer: torch.nn.Module, layout: Layout, mesh: DeviceMesh, device: torch.device) -> None:
+    """What changes inside of a transformer before its weights are placed; guidance is split around it."""
+    if layout.tensor > 1:
+        apply_tensor_parallel(transformer, mesh["tensor"], device)
+    if layout.ulysses > 1 or layout.ring > 1:
+        apply_sequence_parallel(transformer, mesh, device)
+
+
 def _children(module: torch.nn.Module, path: str) -> list[torch.nn.Module]:
     return list(module.get_submodule(path).children())
 
@@ -136,6 +147,9 @@ def _say_device(module: torch.nn.Module, device: torch.device) -> None:
 def _set_vae(pipeline: Any, execution: Execution) -> None:
     if not execution.vae.tiling:
         return
+    if isinstance(pipeline.vae, AutoencoderKL):
+        _tile_pictures(pipeline.vae, execution.vae.tile_size)
+        return
     size = execution.vae.tile_size or pipeline.vae.tile_sample_min_height
     stride = int(size * TILE_STRIDE)
     pipeline.vae.enable_tiling(
@@ -144,3 +158,11 @@ def _set_vae(pipeline: Any, execution: Execution) -> None:
         tile_sample_stride_height=stride,
         tile_sample_stride_width=stride,
     )
+
+
+def _tile_pictures(vae: AutoencoderKL, tile_size: int | None) -> None:
+    """This class takes one side and overlaps by a quarter of it without being told."""
+    vae.enable_tiling()
+    if tile_size is not None:
+        vae.tile_sample_min_size = tile_size
+        vae.tile_latent_min_size = tile_size // 2 ** (len(vae.config.block_out_channels) - 1)

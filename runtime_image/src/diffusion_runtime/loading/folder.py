@@ -13,8 +13,9 @@ from typing import Any
 
 from diffusion_runtime.models.catalog import facts_from_folder
 from diffusion_runtime.models.folder import read_index
-from diffusion_runtime.planning.documents import ComponentKind, Execution, ModelRef
+from diffusion_runtime.planning.documents import ComponentKind, Execution, Layout, ModelRef
 from diffusion_runtime.planning.errors import BadModelFolder
+from diffusion_runtime.planning.facts import LayoutAxis
 
 from .allowed import FAMILIES, AllowedFamily
 from .refusal import EngineRefusal
@@ -29,8 +30,9 @@ class ModelFolder:
     """A folder that passed every check. Width and height must be multiples of `pixel_multiple`.
 
     `blocks`: per component with repeated blocks, where they are and how many, in order of use.
-    `heads`: attention heads of the transformer. `kinds`: of every component with weights.
-    `classes`: of every part that the folder has. `settings`: the pipeline's own, from model_index.json.
+    `heads`: attention heads of the transformer. `layouts`: what its family can be split by. `kinds`: of
+    every component with weights. `classes`: of every part that the folder has. `settings`: the pipeline's
+    own, from model_index.json.
     `frame_multiple`: frames are a multiple of it plus one; 0 for single pictures.
     """
 
@@ -40,6 +42,7 @@ class ModelFolder:
     kinds: dict[str, ComponentKind]
     blocks: dict[str, tuple[tuple[str, int], ...]]
     heads: int
+    layouts: tuple[LayoutAxis, ...]
     classes: dict[str, str]
     settings: dict[str, Any]
     frame_multiple: int
@@ -94,6 +97,7 @@ def open_folder(path: Path) -> ModelFolder:
         kinds=kinds,
         blocks=blocks,
         heads=facts.denoise.heads,
+        layouts=facts.correct_axes,
         classes=classes,
         settings={name: index[name] for name in family.settings if name in index},
         frame_multiple=facts.sizes.frame_multiple,
@@ -103,12 +107,7 @@ def open_folder(path: Path) -> ModelFolder:
 def check_plan_is_for(folder: ModelFolder, family: str, execution: Execution) -> None:
     """EngineRefusal (PlanMismatch) when the plan was made for another model than the one in the folder."""
     _check_components(folder, family, execution)
-    if folder.heads % execution.layout.ulysses:
-        raise EngineRefusal(
-            "PlanMismatch",
-            f"layout.ulysses={execution.layout.ulysses} does not divide the {folder.heads} attention heads "
-            f"of {folder.path}.",
-        )
+    _check_layout(folder, execution.layout)
     for name, residency in execution.residency.items():
         count = sum(blocks for _, blocks in folder.blocks.get(name, ()))
         if residency.mode == "layerwise" and (count == 0 or residency.resident_blocks > count):
@@ -116,6 +115,29 @@ def check_plan_is_for(folder: ModelFolder, family: str, execution: Execution) ->
                 "PlanMismatch",
                 f"residency.{name}.residentBlocks={residency.resident_blocks} of layerwise residency, but "
                 f"{name} in {folder.path} has {count} repeated blocks.",
+            )
+
+
+def _check_layout(folder: ModelFolder, layout: Layout) -> None:
+    degrees: dict[LayoutAxis, int] = {
+        "cfg": layout.cfg,
+        "ulysses": layout.ulysses,
+        "ring": layout.ring,
+        "tensor": layout.tensor,
+        "fsdp": layout.ranks if layout.fsdp else 1,
+    }
+    for axis, degree in degrees.items():
+        if degree > 1 and axis not in folder.layouts:
+            raise EngineRefusal(
+                "LayoutUnsupported",
+                f"The plan splits {folder.path} by {axis}, which {folder.family.family} models cannot be "
+                f"split by; they can by {', '.join(folder.layouts)}.",
+            )
+        if axis in ("ulysses", "tensor") and folder.heads % degree:
+            raise EngineRefusal(
+                "PlanMismatch",
+                f"layout.{axis}={degree} does not divide the {folder.heads} attention heads of "
+                f"{folder.path}.",
             )
 
 

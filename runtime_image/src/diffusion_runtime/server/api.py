@@ -28,7 +28,6 @@ from .image_request import ImagesRequest, PictureRules, parse_images_request
 from .jobs import Job
 from .openai_errors import ApiError, from_engine
 from .rank_group import Picture
-from .video_request import VideoRules
 from .videos import Videos
 from .videos_api import VideosApi, refuse_videos
 
@@ -41,21 +40,19 @@ logger = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def build_api(
-    engine: Engine, rules: PictureRules, video_rules: VideoRules | None, videos: Videos
-) -> Starlette:
-    """The public application: pictures, or clips where there are `video_rules`.
+def build_api(engine: Engine, rules: PictureRules, videos: Videos | None = None) -> Starlette:
+    """The public application: pictures, or clips where there are `videos`.
 
     Every answer carries x-request-id and x-diffusion-plan.
     """
     api = Api(engine, rules)
-    if video_rules is None:
+    if videos is None:
         refuse = api.answered(refuse_videos(rules.model))
         methods = ["POST", "GET", "DELETE"]
         clips = [Route(path, refuse, methods=methods) for path in ("/v1/videos", "/v1/videos/{rest:path}")]
     else:
-        clips = VideosApi(engine, video_rules, videos, api.retry_after_s).routes(api.answered)
-    pictures = api.generate if video_rules is None else api.refuse_pictures
+        clips = VideosApi(engine, videos, api.retry_after_s).routes(api.answered)
+    pictures = api.generate if videos is None else api.refuse_pictures
     return Starlette(
         routes=[
             Route("/v1/images/generations", api.answered(pictures), methods=["POST"]),

@@ -93,8 +93,8 @@ async def _serve(options: ServeOptions) -> None:
     _announce(api_socket, management_socket)
     # A client that never ends its body or never reads its answer must not keep an ended engine alive.
     last_answers_s = options.last_answers_s or max(1, int(options.limits.last_answers_s))
-    videos = Videos()
-    api = _server(build_api(engine, prepared.rules, prepared.videos, videos), last_answers_s)
+    videos = Videos(prepared.videos) if prepared.videos else None
+    api = _server(build_api(engine, prepared.rules, videos), last_answers_s)
     management = _server(build_management(engine), last_answers_s)
     servers = [
         asyncio.create_task(api.serve(sockets=[api_socket])),
@@ -106,14 +106,16 @@ async def _serve(options: ServeOptions) -> None:
     try:
         await engine.run()
         # Clips that were finished while draining are worth nothing unless they are fetched.
-        await videos.all_collected(last_answers_s / 2)
+        if videos is not None:
+            await videos.all_collected(last_answers_s / 2)
     finally:
         # The answers of the last requests are still on their way: uvicorn lets them finish, then closes.
         api.should_exit = True
         await servers[0]
         management.should_exit = True
         await servers[1]
-        videos.close()
+        if videos is not None:
+            videos.close()
 
 
 def _server(app: Starlette, last_answers_s: int) -> _Server:

@@ -20,6 +20,7 @@ from typing import Literal
 from diffusion_runtime.generation.messages import PictureRequest
 
 from .jobs import Job
+from .video_request import VideoRules
 
 Status = Literal["queued", "in_progress", "completed", "failed"]
 
@@ -64,7 +65,10 @@ class Video:
 class Videos:
     """All clips that this process knows. `close` removes the files."""
 
-    def __init__(self, limits: VideoLimits | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, rules: VideoRules, limits: VideoLimits | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.rules = rules
         self._limits = limits or VideoLimits()
         self._clock = clock
         self._folder = Path(tempfile.mkdtemp(prefix="diffusion-videos-"))

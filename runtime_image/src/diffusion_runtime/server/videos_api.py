@@ -21,7 +21,7 @@ from .body import json_body, limited
 from .engine import Engine
 from .openai_errors import ApiError, bad_field, from_engine
 from .rank_group import Picture
-from .video_request import MAX_INPUT_BYTES, VideoRules, parse_video_request, typed_form
+from .video_request import MAX_INPUT_BYTES, parse_video_request, typed_form
 from .videos import Video, Videos
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -33,11 +33,9 @@ DEFAULT_LISTED = 20
 class VideosApi:
     """The handlers, with what they share."""
 
-    def __init__(
-        self, engine: Engine, rules: VideoRules, videos: Videos, retry_after_s: Callable[[], int]
-    ) -> None:
+    def __init__(self, engine: Engine, videos: Videos, retry_after_s: Callable[[], int]) -> None:
         self._engine = engine
-        self._rules = rules
+        self._rules = videos.rules
         self._videos = videos
         self._retry_after_s = retry_after_s
 
