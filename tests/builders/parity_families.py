@@ -6,15 +6,19 @@ this engine. A family adds its small pipeline to `SMALL` and one line here.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline
+from PIL import Image
 
 from builders.small_pipelines import SMALL
+from diffusion_runtime.generation.ltx_2 import PLAIN_GUIDANCE
 from diffusion_runtime.generation.messages import PictureRequest
 
 PROMPTS = {"guided": "a red circle", "plain": "a red circle on the left"}
@@ -66,11 +70,45 @@ def _flux_schnell(request: PictureRequest) -> Arguments:
     return _flux(request) | {"guidance_scale": 0.0, "max_sequence_length": 256}
 
 
+def _clip(request: PictureRequest) -> Arguments:
+    return {
+        "negative_prompt": request.negative_prompt,
+        "guidance_scale": request.guidance_scale,
+        "num_frames": request.frames,
+    }
+
+
+def _clip_of_picture(request: PictureRequest) -> Arguments:
+    return _clip(request) | {"image": Image.open(io.BytesIO(request.input_images[0]))}
+
+
+def _ltx_2(request: PictureRequest) -> Arguments:
+    return _clip(request) | {"frame_rate": request.fps} | PLAIN_GUIDANCE
+
+
+def _picture_file(width: int, height: int) -> bytes:
+    """Colours that change along both sides."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    pixels = np.stack([columns * 5 % 256, rows * 5 % 256, (rows + columns) % 256], axis=-1)
+    file = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+CLIP: dict[str, Any] = {"width": 32, "height": 48, "frames": 9, "negative_prompt": "blue"}
+"""18 tokens of the small Wan transformers: gloo gathers equal parts of a clip only, NCCL any."""
+CLIP_OF_PICTURE = CLIP | {"input_images": (_picture_file(32, 48),)}
+LTX_CLIP: dict[str, Any] = CLIP | {"height": 64, "fps": 24.0}
 PARITY: dict[str, ParityFamily] = {
     "qwen-image": ParityFamily(_true_cfg),
     "z-image": ParityFamily(_z_image, unguided_scale=0.0),
     "flux": ParityFamily(_flux),
     "flux schnell": ParityFamily(_flux_schnell),
+    "wan": ParityFamily(_clip, fields=CLIP),
+    "wan i2v": ParityFamily(_clip_of_picture, fields=CLIP_OF_PICTURE),
+    "wan 2.2": ParityFamily(_clip, fields=CLIP),
+    "wan 2.2 i2v": ParityFamily(_clip_of_picture, fields=CLIP_OF_PICTURE),
+    "ltx-2": ParityFamily(_ltx_2, fields=LTX_CLIP),
 }
 
 

@@ -23,6 +23,7 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, Qwen3Config, Qwen3Model, T5Config, T5EncoderModel
 
 from builders.small_tokenizers import VOCABULARY, clip_tokenizer, qwen_tokenizer, t5_tokenizer
+from builders.small_videos import SMALL_VIDEOS
 
 DEMO = Path(__file__).parents[2] / "runtime_image" / "models" / "demo"
 WIDTH = 32
@@ -167,5 +168,6 @@ SMALL: dict[str, Callable[[Path], None]] = {
     "z-image": write_z_image,
     "flux": write_flux,
     "flux schnell": write_flux_schnell,
+    **SMALL_VIDEOS,
 }
 """Name -> writes the pipeline into a folder that need not exist. The first word is the engine's family."""

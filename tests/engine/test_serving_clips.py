@@ -168,7 +168,7 @@ def test_a_clip_begins_with_the_picture_of_the_form(tmp_path: Path) -> None:
     file = io.BytesIO()
     Image.new("RGBA", (70, 40), (200, 20, 20, 255)).save(file, "PNG")
     with (
-        served("wan-i2v", tmp_path) as server,
+        served("wan i2v", tmp_path) as server,
         openai.OpenAI(base_url=f"{server.api}/v1", api_key="none", max_retries=0) as client,
     ):
         with pytest.raises(openai.BadRequestError, match="makes a clip from a picture: send one"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from diffusion_runtime.parallel.cfg import OneBatch, TwoCalls
 
-from . import flux, qwen_image, wan, z_image
+from . import flux, ltx_2, qwen_image, wan, z_image
 from .call import FamilyCall
 
 CALLS: dict[str, FamilyCall] = {
@@ -17,4 +17,5 @@ CALLS: dict[str, FamilyCall] = {
     "WanImageToVideoPipeline": FamilyCall(
         wan.check_with_picture, wan.call_with_picture, TwoCalls(narrowed_dim=1)
     ),
+    "LTX2Pipeline": FamilyCall(ltx_2.check, ltx_2.call, OneBatch(ltx_2.BATCHED)),
 }

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Library = Literal["diffusers", "transformers"]
+Library = Literal["diffusers", "transformers", "ltx2"]
+"""As folders name it; `ltx2` is a pipeline folder of diffusers."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,25 @@ FAMILIES: dict[str, AllowedFamily] = {
         settings=WAN_SETTINGS,
         fps=16,
         input_images=(1, 1),
+    ),
+    "ltx-2": AllowedFamily(
+        family="ltx-2",
+        pipeline_class="LTX2Pipeline",
+        guidance_scale=4.0,
+        parts={
+            "text_encoder": AllowedPart("transformers", "Gemma3ForConditionalGeneration", weights=True),
+            "connectors": AllowedPart("ltx2", "LTX2TextConnectors", weights=True),
+            "transformer": AllowedPart("diffusers", "LTX2VideoTransformer3DModel", weights=True),
+            "vae": AllowedPart("diffusers", "AutoencoderKLLTX2Video", weights=True),
+            "audio_vae": AllowedPart("diffusers", "AutoencoderKLLTX2Audio", weights=True),
+            "vocoder": AllowedPart("ltx2", "LTX2Vocoder", weights=True, also=("LTX2VocoderWithBWE",)),
+            "tokenizer": AllowedPart(
+                "transformers", "GemmaTokenizerFast", weights=False, also=("GemmaTokenizer",)
+            ),
+            "scheduler": AllowedPart("diffusers", "FlowMatchEulerDiscreteScheduler", weights=False),
+        },
+        varying=(),  # prompts are padded to one length
+        fps=24,
     ),
 }
 

@@ -14,9 +14,15 @@ import torch
 
 from diffusion_runtime.planning.documents import DtypeName
 
+from .allowed import Library
 from .folder import BROKEN_FOLDER, ModelFolder
 from .refusal import EngineRefusal
 
+MODULES: dict[Library, str] = {
+    "diffusers": "diffusers",
+    "transformers": "transformers",
+    "ltx2": "diffusers.pipelines.ltx2",
+}
 TORCH_DTYPE: dict[DtypeName, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
@@ -70,4 +76,4 @@ def _load_component(folder: ModelFolder, name: str, dtype: torch.dtype) -> torch
 
 def _class(folder: ModelFolder, name: str) -> Any:
     """The class that the folder names; `folder` has checked that it is allowed."""
-    return getattr(importlib.import_module(folder.family.parts[name].library), folder.classes[name])
+    return getattr(importlib.import_module(MODULES[folder.family.parts[name].library]), folder.classes[name])
