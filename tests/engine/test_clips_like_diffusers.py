@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffusers
 import numpy as np
@@ -18,23 +18,33 @@ from PIL import Image
 
 from builders.small_videos import SMALL_VIDEOS
 from diffusion_runtime.generation.build import build
+from diffusion_runtime.generation.ltx_2 import PLAIN_GUIDANCE
 from diffusion_runtime.generation.messages import PictureRequest
 from diffusion_runtime.generation.picture import draw, draw_latents
 from diffusion_runtime.generation.undrawable import UndrawablePicture
-from diffusion_runtime.loading.folder import ModelFolder, open_folder
-from diffusion_runtime.planning.documents import Execution, Residency, VaeSettings
+from diffusion_runtime.loading.folder import ModelFolder, locate, open_folder
+from diffusion_runtime.loading.refusal import EngineRefusal
+from diffusion_runtime.planning.documents import Execution, ModelRef, Residency, VaeSettings
 from engine.plans import cpu_execution
 
 CPU = torch.device("cpu")
 CLOSE = 5e-5
 RESIDENT, MOVED = Residency(mode="resident"), Residency(mode="component")
 STREAMED = Residency(mode="layerwise", prefetch_blocks=1, resident_blocks=1)
-PIXELS = np.random.default_rng(0).integers(0, 255, (48, 32, 3), dtype=np.uint8)
+PIXELS = np.random.default_rng(0).integers(0, 255, (64, 32, 3), dtype=np.uint8)
 REQUEST = PictureRequest(
-    prompt="a red circle", negative_prompt="blue", width=32, height=48, frames=5, steps=4,
+    prompt="a red circle", negative_prompt="blue", width=32, height=64, frames=9, steps=3,
     guidance_scale=5.0, seed=3,
 )  # fmt: skip
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning:(diffusers|transformers|torch)")]
+
+
+class Plain(NamedTuple):
+    """Frames (frames, 3, height, width), latents and sound of diffusers' own pipeline."""
+
+    frames: torch.Tensor
+    latents: torch.Tensor
+    sound: torch.Tensor | None
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +57,23 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelFolder]:
 
 
 @pytest.fixture(scope="module")
-def plain(folders: dict[str, ModelFolder]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Frames (frames, 3, height, width) and latents of diffusers' own pipeline, by small pipeline."""
-    return {name: (drawn_by_diffusers(folder, "pt")[0], drawn_by_diffusers(folder, "latent"))
-            for name, folder in folders.items()}  # fmt: skip
+def plain(folders: dict[str, ModelFolder]) -> dict[str, Plain]:
+    drawn = {}
+    for name, folder in folders.items():
+        frames, *sound = drawn_by_diffusers(folder, "pt")
+        latents = drawn_by_diffusers(folder, "latent")[0]
+        drawn[name] = Plain(frames[0], latents, sound[0][0] if sound else None)
+    return drawn
 
 
-def drawn_by_diffusers(folder: ModelFolder, output: str) -> torch.Tensor:
+def drawn_by_diffusers(folder: ModelFolder, output: str) -> Any:
+    """Frames or latents, and what else the pipeline returns (sound)."""
     pipeline = getattr(diffusers, folder.family.pipeline_class).from_pretrained(folder.path)
     pipeline.set_progress_bar_config(disable=True)
-    picture = {"image": Image.fromarray(PIXELS)} if needs_picture(folder) else {}
-    frames: torch.Tensor = pipeline(
+    own = {"image": Image.fromarray(PIXELS)} if needs_picture(folder) else {}
+    if folder.family.family == "ltx-2":
+        own = PLAIN_GUIDANCE | {"frame_rate": 24.0}
+    return pipeline(
         prompt=REQUEST.prompt,
         negative_prompt=REQUEST.negative_prompt,
         width=REQUEST.width,
@@ -67,9 +83,9 @@ def drawn_by_diffusers(folder: ModelFolder, output: str) -> torch.Tensor:
         guidance_scale=REQUEST.guidance_scale,
         generator=torch.Generator("cpu").manual_seed(REQUEST.seed),
         output_type=output,
-        **picture,
-    ).frames
-    return frames
+        return_dict=False,
+        **own,
+    )
 
 
 def needs_picture(folder: ModelFolder) -> bool:
@@ -77,6 +93,8 @@ def needs_picture(folder: ModelFolder) -> bool:
 
 
 def request_for(folder: ModelFolder, **changes: Any) -> PictureRequest:
+    if folder.family.family == "ltx-2":
+        changes = {"fps": 24.0} | changes
     if needs_picture(folder):
         file = io.BytesIO()
         Image.fromarray(PIXELS).save(file, "PNG")
@@ -99,13 +117,20 @@ def quiet(phase: str, step: int) -> None:
 
 @pytest.mark.parametrize("name", SMALL_VIDEOS)
 def test_frames_are_those_of_diffusers(name: str, folders: Any, plain: Any) -> None:
-    folder, (frames, _) = folders[name], plain[name]
+    folder, (frames, _, sound) = folders[name], plain[name]
     built = build(str(folder.path), execution_of(folder, RESIDENT, RESIDENT), 0, CPU)
-    pixels = draw(built, request_for(folder), quiet).pixels
-    assert pixels is not None
-    assert pixels.shape == (5, 48, 32, 3)
-    assert torch.equal(pixels, (frames.permute(0, 2, 3, 1) * 255).round().to(torch.uint8))
+    drawn = draw(built, request_for(folder), quiet)
+    assert drawn.pixels is not None
+    assert drawn.pixels.shape == (9, 64, 32, 3)
+    assert torch.equal(drawn.pixels, (frames.permute(0, 2, 3, 1) * 255).round().to(torch.uint8))
     assert frames.std() > 0.02, "else equal frames would prove nothing"
+    if sound is None:
+        assert drawn.sound is None
+    else:
+        assert drawn.sound is not None
+        assert drawn.sound.rate == 16_000
+        assert torch.equal(drawn.sound.samples, sound)
+        assert sound.std() > 0.01
 
 
 @pytest.mark.parametrize("transformers", [MOVED, STREAMED], ids=["moved", "streamed"])
@@ -113,7 +138,7 @@ def test_frames_are_those_of_diffusers(name: str, folders: Any, plain: Any) -> N
 def test_wherever_weights_live_latents_are_those_of_diffusers(
     name: str, transformers: Residency, folders: Any, plain: Any
 ) -> None:
-    folder, (_, latents) = folders[name], plain[name]
+    folder, latents = folders[name], plain[name].latents
     built = build(str(folder.path), execution_of(folder, transformers, MOVED), 0, CPU)
     difference = (draw_latents(built, request_for(folder), quiet) - latents).abs().max().item()
     assert difference <= CLOSE
@@ -144,8 +169,8 @@ def test_vae_decodes_clips_in_tiles(folders: Any, plain: Any) -> None:
     built.pipeline.vae.decoder.register_forward_hook(lambda *_: calls.append(1))
     drawn = draw(built, request_for(folder), quiet)
     assert drawn.pixels is not None
-    assert drawn.pixels.shape == (5, 48, 32, 3)
-    assert len(calls) == 4 * 2, "two latent frames in tiles of 32 pixels, 24 apart"
+    assert drawn.pixels.shape == (9, 64, 32, 3)
+    assert len(calls) == 6 * 3, "three latent frames in tiles of 32 pixels, 24 apart"
 
 
 @pytest.mark.parametrize(
@@ -154,6 +179,7 @@ def test_vae_decodes_clips_in_tiles(folders: Any, plain: Any) -> None:
         ("wan", {"prompt": "red " * 600}, "prompt"),
         ("wan", {"negative_prompt": "red " * 600}, "negative_prompt"),
         ("wan", {"guidance_scale_2": 3.0}, "guidance_scale_2"),
+        ("ltx-2", {"prompt": "red " * 600}, "prompt"),
         ("wan i2v", {"input_images": ()}, "input_reference"),
         ("wan i2v", {"input_images": (b"no picture",)}, "input_reference"),
     ],
@@ -168,3 +194,13 @@ def test_requests_that_are_wrong_are_refused_before_weights_move(
         draw(built, request_for(folder, **changes), lambda phase, step: seen.append(phase))
     assert refused.value.field == field
     assert not seen
+
+
+def test_mova_is_refused_because_diffusers_lacks_it(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "MOVA"}')
+    for refused in (
+        lambda: open_folder(tmp_path),
+        lambda: locate(ModelRef(name="OpenMOSS-Team/MOVA-360p", family="mova", source="huggingFace")),
+    ):
+        with pytest.raises(EngineRefusal, match="has no MOVA pipeline"):
+            refused()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffusion_runtime.models import mova
 from diffusion_runtime.models.catalog import facts_from_folder
 from diffusion_runtime.models.folder import read_index
 from diffusion_runtime.planning.documents import ComponentKind, Execution, Layout, ModelRef
@@ -59,7 +60,11 @@ def built_in_folder(name: str) -> Path:
 
 
 def locate(model: ModelRef) -> Path:
-    """The folder a plan's model lies in."""
+    """The folder a plan's model lies in. EngineRefusal (NotSupportedYet) for what nothing draws."""
+    if model.family == mova.NAME:
+        raise EngineRefusal(
+            "NotSupportedYet", f"{model.name} can be planned but not drawn: {mova.NOT_DRAWN}."
+        )
     if model.source == "builtIn":
         return built_in_folder(model.name)
     if model.source == "path":

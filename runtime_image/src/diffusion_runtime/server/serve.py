@@ -25,6 +25,7 @@ from diffusion_runtime.loading.executable import read_plan
 from diffusion_runtime.loading.refusal import EngineRefusal
 
 from .api import build_api
+from .engine import Engine
 from .limits import Limits
 from .management import build_management
 from .start import prepare
@@ -102,7 +103,7 @@ async def _serve(options: ServeOptions) -> None:
     ]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, engine.drain)
+        loop.add_signal_handler(number, _drain, engine, videos)
     try:
         await engine.run()
         # Clips that were finished while draining are worth nothing unless they are fetched.
@@ -116,6 +117,12 @@ async def _serve(options: ServeOptions) -> None:
         await servers[1]
         if videos is not None:
             videos.close()
+
+
+def _drain(engine: Engine, videos: Videos | None) -> None:
+    engine.drain()
+    if videos is not None:
+        videos.drain()
 
 
 def _server(app: Starlette, last_answers_s: int) -> _Server:

@@ -75,6 +75,7 @@ class Videos:
         self._videos: dict[str, Video] = {}
         self._following: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
+        self._draining_since: float | None = None
 
     @property
     def limits(self) -> VideoLimits:
@@ -114,13 +115,22 @@ class Videos:
         video.collected = True
         self._changed.set()
 
+    def drain(self) -> None:
+        """The process is to end: what is done from now on is waited for."""
+        self._draining_since = self._clock()
+
     async def all_collected(self, timeout_s: float) -> None:
-        """Until every file that was drawn was fetched once, or the time is over."""
+        """Until every file that was done since `drain` was fetched once, or the time is over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while any(video.path is not None and not video.collected for video in self._videos.values()):
+                while any(self._is_awaited(video) for video in self._videos.values()):
                     self._changed.clear()
                     await self._changed.wait()
+
+    def _is_awaited(self, video: Video) -> bool:
+        if video.path is None or video.ended_at is None or self._draining_since is None:
+            return False
+        return not video.collected and video.ended_at >= self._draining_since
 
     def close(self) -> None:
         """Stop following, remove all files."""
