@@ -21,6 +21,7 @@ from builders.parity_families import PARITY
 from diffusion_runtime.generation import picture
 from diffusion_runtime.generation.build import build
 from diffusion_runtime.generation.warm import warm
+from diffusion_runtime.loading.record import LoadRecord
 from diffusion_runtime.parallel.environment import rank_environment
 from diffusion_runtime.parallel.ranks import join
 from diffusion_runtime.planning.documents import Document, Execution, Shape
@@ -46,17 +47,19 @@ class Cases(Document):
 
 
 def latents_of(case: Case, rank: int = 0) -> Drawn:
-    """Latents of every request on this rank, by request name; bytes of weights held before and after; how
-    many graphs the requests had to compile.
+    """Latents of every request on this rank, by request name; bytes of weights read, held before and after;
+    how many graphs the requests had to compile.
 
     Before that one picture is broken off in the middle, which must leave no trace.
     """
     requests = PARITY[case.pipeline].requests()
     shape = Shape(**requests["guided"].model_dump(include={"width", "height", "frames", "steps"}))
-    built = build(case.folder, case.execution, rank, CPU)
+    record = LoadRecord()
+    built = build(case.folder, case.execution, rank, CPU, record)
     warm(built, (shape,), True, lambda phase, step: None)
     graphs = counters["stats"]["unique_graphs"]
     result = {"held": torch.tensor(held_bytes(built.pipeline.transformer))}
+    result["read"] = torch.tensor(record.bytes_read)
     with contextlib.suppress(BrokenOff):
         picture.draw(built, requests["guided"], break_off)
     for name, request in requests.items():

@@ -88,11 +88,14 @@ class StartRank(Document):
 class Ready(Document):
     """A rank has loaded and, where blocks are compiled, drawn every declared shape once.
 
-    `load` is what loading took.
+    `load` is what loading took, `stages` its seconds part by part (see loading.record), with the import
+    before it and the warm-up after it.
     """
 
     kind: Literal["ready"] = "ready"
     load: PhaseMeasurement
+    stages: dict[str, float] = Field(default_factory=dict)
+    loaded_bytes: int = 0
     versions: dict[str, str]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -30,11 +30,14 @@ OnPhase = Callable[[str, int], None]
 class Drawn:
     """Pixels (frames, height, width, 3) uint8 and sound, if any, on rank 0, None elsewhere; what each phase
     took.
+
+    `compiled`: the blocks ran compiled.
     """
 
     pixels: torch.Tensor | None
     phases: dict[str, PhaseMeasurement]
     seconds_per_step: float
+    compiled: bool = False
     sound: Sound | None = None
 
 
@@ -43,9 +46,11 @@ def draw(built: BuiltPipeline, request: PictureRequest, on_phase: OnPhase) -> Dr
     measured = Measurements(built.device)
     result = _run(built, request, "pt" if built.rank == 0 else "latent", measured, on_phase)
     seconds = measured.phases["denoise"].seconds or 0.0
+    compiled = built.compiled is not None and built.compiled.used
+    drawn = Drawn(None, measured.phases, seconds / request.steps, compiled)
     if built.rank != 0:
-        return Drawn(None, measured.phases, seconds / request.steps)
-    return Drawn(_to_bytes(result.frames), measured.phases, seconds / request.steps, _checked(result.sound))
+        return drawn
+    return replace(drawn, pixels=_to_bytes(result.frames), sound=_checked(result.sound))
 
 
 def draw_latents(built: BuiltPipeline, request: PictureRequest, on_phase: OnPhase) -> torch.Tensor:

@@ -1,7 +1,7 @@
-"""A checked folder to a diffusers pipeline on the CPU, each component in the planned dtype, from safetensors
-only.
+"""A checked folder to a diffusers pipeline, each component in the planned dtype, from safetensors only.
 
-Classes come from `allowed`, never from the folder; nothing is fetched and no code of the folder runs.
+Classes come from `allowed`, never from the folder; nothing is fetched and no code of the folder runs. Where
+weights go is not decided here: each component is handed on without storage, with the call that fills it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from typing import Any
 
 import torch
 
+from diffusion_runtime.models.folder import component_tensors
 from diffusion_runtime.planning.documents import DtypeName
+from diffusion_runtime.storage import Fill
 
 from .allowed import Library
-from .folder import BROKEN_FOLDER, ModelFolder
-from .refusal import EngineRefusal
+from .component import open_component
+from .folder import ModelFolder
+from .record import LoadRecord
 
 MODULES: dict[Library, str] = {
     "diffusers": "diffusers",
@@ -28,50 +31,40 @@ TORCH_DTYPE: dict[DtypeName, torch.dtype] = {
     "float16": torch.float16,
     "float32": torch.float32,
 }
+Place = Callable[[str, torch.nn.Module, Fill], None]
 
 
 def load_pipeline(
-    folder: ModelFolder, dtype: dict[str, DtypeName], place: Callable[[str, torch.nn.Module], None]
+    folder: ModelFolder, dtype: dict[str, DtypeName], place: Place, record: LoadRecord | None = None
 ) -> Any:
-    """The family's pipeline. `place(name, module)` runs after each component, so host memory holds one at a
-    time.
+    """The family's pipeline. `place(name, module, fill)` gives each component its storage and fills it.
 
     Raises EngineRefusal when a component's files lack weights of its class or bring others.
     """
+    record = record or LoadRecord()
+    weighty = [name for name in folder.classes if folder.family.parts[name].weights]
+    for name in weighty:
+        stored = component_tensors(folder.path / name).values()
+        record.expect(sum(entry.stored_bytes for entry in stored))
     parts: dict[str, Any] = {}
     for name, part in folder.family.parts.items():
         if name not in folder.classes:
             continue
         if part.weights:
-            module = _load_component(folder, name, TORCH_DTYPE[dtype[name]])
-            place(name, module)
+            module_class, planned = _class(folder, name), TORCH_DTYPE[dtype[name]]
+            module, fill = open_component(folder.path / name, module_class, planned, record)
+            with record.stage("place"):
+                place(name, module, fill)
             parts[name] = module
         else:
-            parts[name] = _class(folder, name).from_pretrained(str(folder.path / name), local_files_only=True)
+            with record.stage("build"):
+                parts[name] = _class(folder, name).from_pretrained(
+                    str(folder.path / name), local_files_only=True
+                )
     pipeline_class = getattr(importlib.import_module("diffusers"), folder.family.pipeline_class)
     pipeline = pipeline_class(**parts, **folder.settings)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def _load_component(folder: ModelFolder, name: str, dtype: torch.dtype) -> torch.nn.Module:
-    module, info = _class(folder, name).from_pretrained(
-        str(folder.path / name),
-        local_files_only=True,
-        use_safetensors=True,
-        output_loading_info=True,
-        dtype=dtype,
-    )
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if info.get(kind):
-            words = kind.replace("_", " ")
-            first = min(str(key) for key in info[kind])
-            raise EngineRefusal(
-                BROKEN_FOLDER, f"{folder.path / name} does not fit {folder.classes[name]}: {words} {first}."
-            )
-    module.requires_grad_(False)
-    loaded: torch.nn.Module = module.eval()
-    return loaded
 
 
 def _class(folder: ModelFolder, name: str) -> Any:

@@ -25,9 +25,10 @@ class Signs:
 
 def overdue(signs: Signs, now: float, limits: Limits) -> str | None:
     """What the rank failed to do in time, in words; None while there is reason to wait."""
-    if signs.stopped_at is not None and now - signs.stopped_at > limits.heartbeat_s:
+    silent = signs.heard_at is not None and now - signs.heard_at > limits.heartbeat_s
+    if signs.stopped_at is not None and (silent or now - signs.stopped_at > limits.heartbeat_s):
         return f"was stopped by a signal for {limits.heartbeat_s:.0f} s"
-    if signs.heard_at is not None and now - signs.heard_at > limits.heartbeat_s:
+    if silent:
         return f"gave no sign of life for {limits.heartbeat_s:.0f} s"
     if signs.drawing and now - signs.progress_at > limits.progress_s:
         return f"made no progress for {limits.progress_s:.0f} s"
