@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from engine.parity_ranks import latents_of
 
 from diffusion_runtime.generation.build import build
 from diffusion_runtime.planning.documents import Residency
 from diffusion_runtime.residency.arena import pack
 from diffusion_runtime.residency.layerwise import BlockState, LayerwiseBlocks, Slot, spread, stream_blocks
 from engine.filled import emptied
-from engine.parity_ranks import latents_of
 from engine.plans import COMPONENTS, DEMO, cpu_execution
 
 CPU = torch.device("cpu")

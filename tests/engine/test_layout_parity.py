@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
+from engine.parity_ranks import draw_cases, latents_of, requests
 
 from diffusion_runtime.models.folder import component_tensors
 from diffusion_runtime.planning.documents import CompileSettings, Execution, Layout, Residency
-from engine.parity_ranks import draw_cases, latents_of, requests
 from engine.plans import COMPONENTS, DEMO, cpu_execution
 
 EXACT, CLOSE = 0.0, 5e-5

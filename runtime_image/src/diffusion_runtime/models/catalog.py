@@ -42,6 +42,9 @@ PUBLISHED: dict[str, tuple[str, Inventory, _Build, Shape]] = {
 }  # fmt: skip
 """Model id -> family, inventory, function from inventory to facts, default shape."""
 
+NOT_DRAWN = {mova.MOVA.pipeline: mova.NOT_DRAWN}
+"""Pipelines that are planned for but have no code to draw with, and why."""
+
 
 def known_models() -> tuple[str, ...]:
     """Ids with built-in facts."""
@@ -74,6 +77,8 @@ def facts_from_folder(path: Path) -> ModelFacts:
     index = read_index(path)
     pipeline = index.get("_class_name")
     family = next((f for f in FAMILIES if pipeline in f.pipelines), None)
+    if family is None and pipeline in NOT_DRAWN:
+        raise BadModelFolder(f"{path / 'model_index.json'} is a {pipeline}: {NOT_DRAWN[pipeline]}.")
     if family is None:
         known = ", ".join(name for f in FAMILIES for name in f.pipelines)
         raise BadModelFolder(

@@ -170,6 +170,7 @@ class Engine:
         """Draw one job. Raises GroupFailed after answering it with the same, or after putting it back."""
         self.metrics.queue_length.set(len(self.queue))
         self.metrics.running.set(1)
+        job.started, job.steps_done = True, lambda: group.steps_done
         try:
             for request in job.requests[len(job.pictures) :]:
                 if job.abandoned:
@@ -186,7 +187,7 @@ class Engine:
             # Readiness first: who reads the error must not find the engine still green.
             self._set_loading()
             if self._can_retry(job, lost.failure):
-                job.retried = True
+                job.retried, job.started = True, False
                 self.queue.put_back(job)
             else:
                 job.fail(lost)
