@@ -26,12 +26,14 @@ Arguments = dict[str, Any]
 class ParityFamily:
     """One small pipeline. `plain` makes a request the arguments of diffusers' pipeline.
 
-    `fields` are of every request; `unguided_scale` is the family's.
+    `fields` are of every request; `unguided_scale` is the family's. `like` names another small pipeline with
+    the same classes, which need not be compiled and cast to bfloat16 twice.
     """
 
     plain: Callable[[PictureRequest], Arguments]
     fields: dict[str, Any] = field(default_factory=dict)
     unguided_scale: float = 1.0
+    like: str | None = None
 
     def requests(self) -> dict[str, PictureRequest]:
         """With and without guidance."""
@@ -70,7 +72,7 @@ PARITY: dict[str, ParityFamily] = {
     "qwen-image": ParityFamily(_true_cfg),
     "z-image": ParityFamily(_z_image, unguided_scale=0.0),
     "flux": ParityFamily(_flux),
-    "flux schnell": ParityFamily(_flux_schnell),
+    "flux schnell": ParityFamily(_flux_schnell, like="flux"),
 }
 
 

@@ -11,14 +11,14 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch._dynamo.utils import counters
 
 from builders.parity_families import PARITY
+from builders.poison import poison
 from diffusion_runtime.generation import picture
 from diffusion_runtime.generation.build import build
 from diffusion_runtime.generation.warm import warm
@@ -135,6 +135,7 @@ def fork_rank(rank: int, ranks: int, folder: Path) -> int:
         return child
     code = 1
     try:
+        poison()
         join(folder / "rendezvous", rank, ranks, CPU, SECONDS)
         cases = Cases.model_validate_json((folder / "cases.json").read_text()).cases
         for number, case in enumerate(cases):

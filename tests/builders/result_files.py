@@ -8,15 +8,22 @@ from __future__ import annotations
 import json
 import sys
 
-from full.planner.test_properties_at_large import RESULT, input_hash
+from builders import parity_result
+from full.planner import test_properties_at_large as planner
+
+FILES = (
+    (planner.RESULT, planner.input_hash, "planner"),
+    (parity_result.RESULT, parity_result.input_hash, "parity"),
+)
 
 
 def main() -> int:
     """Print one line per result file."""
-    recorded = json.loads(RESULT.read_text())["inputHash"]
-    current = recorded == input_hash()
-    state = "is current" if current else "is older than its code: make test-full SUITE=planner"
-    sys.stdout.write(f"docs/results/{RESULT.name} {state}\n")
+    for file, input_hash, suite in FILES:
+        recorded = json.loads(file.read_text())["inputHash"] if file.exists() else None
+        state = "is current" if recorded == input_hash() else "is older than its code"
+        hint = "" if recorded == input_hash() else f": make test-full SUITE={suite}"
+        sys.stdout.write(f"docs/results/{file.name} {state}{hint}\n")
     return 0
 
 

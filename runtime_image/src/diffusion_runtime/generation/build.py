@@ -115,9 +115,7 @@ def build(model_path: str, execution: Execution, rank: int, device: torch.device
     )
 
 
-def _split_work(
-    transformer: torch.nn.Module, layout: Layout, mesh: DeviceMesh, device: torch.device
-) -> None:
+def _split_work(transformer: torch.nn.Module, layout: Layout, mesh: DeviceMesh, device: torch.device) -> None:
     """What changes inside of a transformer before its weights are placed; guidance is split around it."""
     if layout.tensor > 1:
         apply_tensor_parallel(transformer, mesh["tensor"], device)

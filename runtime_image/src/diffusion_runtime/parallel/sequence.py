@@ -34,9 +34,7 @@ def apply_sequence_parallel(transformer: Any, mesh: DeviceMesh, device: torch.de
     plan = transformer._cp_plan
     if plan is None:
         raise ValueError(f"{type(transformer).__name__} has no context-parallel plan in diffusers")
-    sequence = ContextParallelConfig(
-        ring_degree=mesh["ring"].size(), ulysses_degree=mesh["ulysses"].size()
-    )
+    sequence = ContextParallelConfig(ring_degree=mesh["ring"].size(), ulysses_degree=mesh["ulysses"].size())
     config = ParallelConfig(context_parallel_config=sequence)
     ranks = sequence.ring_degree * sequence.ulysses_degree
     config.setup(max(mesh[axis].get_local_rank() for axis in ("ring", "ulysses")), ranks, device, mesh=mesh)
