@@ -84,7 +84,7 @@ def _lines(families: dict[str, dict[str, list[Case]]]) -> Iterable[str]:
         "Written by `make test-full SUITE=parity`, which goes on where it was cut off; every case is in",
         "`parity.json`. The planner offers nothing that fails here.",
         "",
-        "| family | layout or residency | cases | passed | largest difference, float32 | compiled | bfloat16 |",
+        "| family | layout or residency | cases | passed | differs by: float32 | compiled | bfloat16 |",
         "|---|---|---|---|---|---|---|",
     )
     for family, names in sorted(families.items()):

@@ -1,4 +1,4 @@
-"""Every family x every layout of 1, 2 and 4 ranks and every residency that it claims, against plain diffusers.
+"""Every family x every layout of 1, 2 and 4 ranks and every residency that it claims, as plain diffusers.
 
 Case by case into docs/results/parity.json: a run that was cut off goes on. Cases of older sources are
 dropped. At the end the planner's table is written; what failed is then not offered.
@@ -33,7 +33,7 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("name", PARITY)
 def test_one_plain_rank(name: str, ranks: int, pipelines: Path, tmp_path: Path) -> None:
-    """Draws what is missing; a case that ends its group counts as failed and the next one gets a new group."""
+    """Draws what is missing; a case that ends its group has failed, and the next one gets a new group."""
     folder = write_folder(name, pipelines)
     kinds = [kind for kind in wanted(name, folder) if kind.layout.ranks == ranks]
     reference = Reference(name, folder)
