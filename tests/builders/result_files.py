@@ -8,22 +8,20 @@ from __future__ import annotations
 import json
 import sys
 
-from builders import parity_result
+from builders import parity_result as parity
 from full.planner import test_properties_at_large as planner
+from full.soak import test_flat_memory as soak
 
-FILES = (
-    (planner.RESULT, planner.input_hash, "planner"),
-    (parity_result.RESULT, parity_result.input_hash, "parity"),
-)
+SUITES = {"planner": planner, "soak": soak, "parity": parity}
 
 
 def main() -> int:
     """Print one line per result file."""
-    for file, input_hash, suite in FILES:
-        recorded = json.loads(file.read_text())["inputHash"] if file.exists() else None
-        state = "is current" if recorded == input_hash() else "is older than its code"
-        hint = "" if recorded == input_hash() else f": make test-full SUITE={suite}"
-        sys.stdout.write(f"docs/results/{file.name} {state}{hint}\n")
+    for name, suite in SUITES.items():
+        recorded = json.loads(suite.RESULT.read_text())["inputHash"] if suite.RESULT.exists() else None
+        current = recorded == suite.input_hash()
+        state = "is current" if current else f"is older than its code: make test-full SUITE={name}"
+        sys.stdout.write(f"docs/results/{suite.RESULT.name} {state}\n")
     return 0
 
 

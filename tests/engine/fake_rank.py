@@ -3,7 +3,8 @@
 It speaks the real protocol and misbehaves as its script says. The script is a JSON file: one entry per group,
 in order of starting; the last entry repeats. An entry is {"start": WHAT, "draw": WHAT, "rank": N, "others":
 WHAT}: start and draw apply to rank N alone (to all when absent), `others` is what the other ranks do with a
-picture. WHAT is one of ok, oom, refuse, crash, killed, silent, hang, undrawable, lost.
+picture. WHAT is one of ok, oom, host oom, refuse, crash, killed, silent, frozen, hang, undrawable, lost.
+A picture without guidance is always drawn; one of 64x64 says that it was drawn compiled.
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ def misbehave(what: str, rank: int, phase: str) -> None:
     """Do what the script says; returns only for `ok`."""
     if what == "oom":
         fail("CudaOutOfMemory", rank, phase, bytesAsked=20, bytesFree=3)
+    elif what == "host oom":
+        fail("InsufficientHostMemory", rank, phase, bytesAsked=20)
+    elif what == "frozen":
+        os.kill(os.getpid(), signal.SIGSTOP)
     elif what == "refuse":
         fail("NoUsableGpu", rank, phase, final=True)
     elif what == "lost":
@@ -68,7 +73,9 @@ def main() -> None:
         if frame.kind == "ping":
             send({"kind": "pong"})
         elif frame.kind == "draw":
-            draw(entry.get("draw" if mine else "others", "ok"), rank, frame.header["request"])
+            what = entry.get("draw" if mine else "others", "ok")
+            request = frame.header["request"]
+            draw(what if request["guidanceScale"] > 1 else "ok", rank, request)
 
 
 def draw(what: str, rank: int, request: dict[str, Any]) -> None:
@@ -81,7 +88,8 @@ def draw(what: str, rank: int, request: dict[str, Any]) -> None:
     misbehave(what, rank, "denoise")
     phases = {"denoise": {"seconds": 2.0, "allocatedBytes": 200 + rank}}
     body = f"picture {request['seed']}".encode() if rank == 0 else b""
-    send({"kind": "done", "phases": phases, "secondsPerStep": 0.5}, body)
+    compiled = request["width"] == request["height"] == 64
+    send({"kind": "done", "phases": phases, "secondsPerStep": 0.5, "compiled": compiled}, body)
 
 
 def step_of(script: Path, rank: int, rendezvous: str) -> dict[str, Any]:

@@ -24,11 +24,13 @@ class Room:
 
     def __init__(self) -> None:
         self.seen: list[str] = []
-        self.owner = ComponentOwner()
+        self.owner = ComponentOwner(torch.device("cpu"))
         self.text, self.transformer, self.vae = torch.nn.Identity(), torch.nn.Identity(), Vae()
-        self.owner.add("text_encoder", self.text, lambda: self.moved("text_encoder"), "text")
-        self.owner.add("transformer", self.transformer, lambda: self.moved("transformer"), "denoise")
-        self.owner.add("vae", self.vae, lambda: self.moved("vae"), "decode")
+        self.owner.add("text_encoder", self.text, lambda: self.moved("text_encoder"), "text", moves=True)
+        self.owner.add(
+            "transformer", self.transformer, lambda: self.moved("transformer"), "denoise", moves=True
+        )
+        self.owner.add("vae", self.vae, lambda: self.moved("vae"), "decode", moves=True)
 
     @contextmanager
     def moved(self, name: str) -> Iterator[None]:

@@ -35,15 +35,15 @@ TWO_RANKS = plan_for(cpu_execution(cfg=2))
         ("crash", "RankDied", "exit code 1"),
         ("oom", "CudaOutOfMemory", "CudaOutOfMemory"),
         ("silent", "RankHung", "no sign of life"),
+        ("frozen", "RankHung", "stopped by a signal"),
         ("hang", "RankHung", "no progress"),
     ],
 )
 async def test_request_fails_retryably_and_the_next_is_drawn(
     tmp_path: Path, fault: str, reason: str, words: str
 ) -> None:
-    limits = replace(
-        QUICK, heartbeat_s=0.8 if fault == "silent" else 20, progress_s=0.4 if fault == "hang" else 20
-    )
+    changes = {"silent": {"heartbeat_s": 0.8}, "frozen": {"heartbeat_s": 0.8}, "hang": {"progress_s": 0.4}}
+    limits = replace(QUICK, **changes.get(fault, {}))
     engine = fake_engine(tmp_path, TWO_RANKS, [{"draw": fault, "rank": 1}, {}], limits)
     running = asyncio.create_task(engine.run())
     first, second = engine.submit([REQUEST]), engine.submit([REQUEST])
@@ -218,10 +218,10 @@ async def test_rank_killed_within_a_large_picture_is_reaped(tmp_path: Path) -> N
     await until(lambda: len(os.listdir("/proc/self/fd")) == files)
 
 
-def test_generate_reports_memory_although_the_plan_has_a_fallback(
+def test_generate_on_two_ranks_reports_memory_although_the_plan_has_a_fallback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = plan_for(cpu_execution(), fallbacks=(cpu_execution(mode="component"),))
+    plan = plan_for(cpu_execution(cfg=2), fallbacks=(cpu_execution(cfg=2, mode="component"),))
 
     def prepared(*_: object) -> PreparedEngine:
         engine = fake_engine(tmp_path, plan, [{"draw": "oom"}, {}])

@@ -215,7 +215,7 @@ def test_generate_names_the_damaged_file_too(tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--output", "a.gif"], "--output a.gif must end in one of .png"),
+        (["--output", "a.gif"], "--output a.gif must end in .png or .jpg"),
         (["--output", "/nowhere/a.png"], "folder /nowhere does not exist"),
         (["--output", "a.png", "--seed", "-1"], "seed -1 is out of range"),
         (["--output", "a.png", "--width", "65"], "65"),

@@ -13,6 +13,7 @@ import openai
 import pytest
 
 from diffusion_runtime.planning.documents import EngineReport, ModelRef
+from engine.memory_of import engine_bytes
 from engine.plans import cpu_execution, plan_for
 from engine.real_server import RealServer, decode, pixels, serving
 
@@ -81,7 +82,12 @@ def test_report_is_the_contract_document(server: RealServer) -> None:
     assert set(report.phases) == {"load", "text", "denoise", "decode"}
     assert report.seconds_per_request is not None
     assert report.seconds_per_request > 0
-    assert report.versions["torch"]
+    assert {"torch", "diffusers", "diffusion-runtime"} <= set(report.versions)
+    assert [rank.rank for rank in report.rank_measurements] == [0]
+    assert report.rank_measurements[0].phases == report.phases
+    assert report.planned is not None
+    assert report.planned.peak_per_gpu_bytes == PLAN.memory.peak_per_gpu_bytes
+    assert set(report.planned.phases) == {"load", "text", "denoise", "decode"}
 
 
 def test_probes_and_metrics(server: RealServer) -> None:
@@ -96,6 +102,18 @@ def test_probes_and_metrics(server: RealServer) -> None:
 def test_management_is_not_on_the_public_port(server: RealServer) -> None:
     for path in ("/metrics", "/v1/report", "/livez"):
         assert httpx.get(f"{server.api}{path}").status_code == 404
+
+
+def test_twenty_requests_in_a_row_leave_memory_flat(server: RealServer) -> None:
+    """The long one, of 200 requests, is the suite `soak`."""
+    requests = [{"prompt": f"a {'very ' * (number % 3)}red circle"} for number in range(20)]
+    for fields in requests[:6]:
+        assert server.post(**fields).status_code == 200
+    settled = engine_bytes(server)
+    for fields in requests:
+        assert server.post(**fields).status_code == 200
+    growth = {name: held - settled[name] for name, held in engine_bytes(server).items()}
+    assert max(growth.values()) <= 16 * 2**20, growth
 
 
 def test_sigterm_finishes_what_was_accepted_and_nothing_more(server: RealServer) -> None:

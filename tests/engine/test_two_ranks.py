@@ -18,12 +18,14 @@ from diffusion_runtime.cli import main
 from diffusion_runtime.generation.build import build
 from diffusion_runtime.generation.messages import PictureRequest
 from diffusion_runtime.generation.picture import draw
+from diffusion_runtime.planning.documents import Shape
 from engine.plans import DEMO, cpu_execution, plan_for
 from engine.real_server import RealServer, pixels, serving
 
 PROMPT = "a red circle on a blue background"
 FIELDS: dict[str, Any] = {"prompt": PROMPT, "seed": 11, "size": "64x96", "num_inference_steps": 6}
-PLAN = plan_for(cpu_execution(cfg=2, mode="component"))
+SHAPES = (Shape(width=64, height=96, steps=6),)
+PLAN = plan_for(cpu_execution(cfg=2, mode="component"), shapes=SHAPES)
 
 
 @pytest.fixture(scope="module")

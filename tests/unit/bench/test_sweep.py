@@ -95,10 +95,14 @@ def test_what_was_measured_becomes_calibrations_that_the_planner_reads(
     told = capsys.readouterr()
     assert told.err.count("failed: ") == 2
     assert "2 calibrations" in told.out
-    documents = read_calibrations(tmp_path)
+    entries = json.loads((tmp_path / "bench.json").read_text())
+    assert len(entries) == 2
+    assert all(entry["plannedPeakBytes"] == entry["measuredPeakBytes"] > 0 for entry in entries)
+    documents = read_calibrations(tmp_path / "calibrations")
     assert {document.shape.width for document in documents} == {512, 1024}
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
-    flags = ["--gpu", "H200", "--gpu", "H200", "--calibrations", str(tmp_path), "--output", "json"]
+    flags = ["--gpu", "H200", "--gpu", "H200", "--output", "json"]
+    flags += ["--calibrations", str(tmp_path / "calibrations")]
     assert (
         main(["plan", "--model-path", "Qwen/Qwen-Image", "--width", "1024", "--height", "1024", *flags]) == 0
     )

@@ -133,7 +133,8 @@ def test_a_calibration_proves_its_layout(gpus: Nodes, plan: Plans, qwen: str) ->
     assert sharded.layout.fsdp
     without = planned(pair, gpus_per_replica=2)
     assert not without.layout.fsdp
-    with_it = planned(pair, calibration_of(sharded, peak_per_gpu_bytes=38 * GIB), gpus_per_replica=2)
+    measured = calibration_of(sharded, peak_per_gpu_bytes=38 * GIB, per_request_seconds=7.0)
+    with_it = planned(pair, measured, gpus_per_replica=2)
     assert with_it.layout.fsdp
     assert with_it.source == "calibrated"
     assert not any("not proven" in warning for warning in with_it.warnings)

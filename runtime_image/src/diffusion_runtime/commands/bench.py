@@ -8,10 +8,12 @@ the repeats. Of every plan that was measured on GPUs a Calibration document is w
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from diffusion_runtime.commands.generate import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_NOTHING_FITS, node_here
 from diffusion_runtime.commands.here import versions_here
@@ -45,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--sizes", metavar="SIZES", help="for example 512x512,1024x1024 or 832x480x81")
     group.add_argument("--repeats", type=int, default=3, metavar="N", help="requests that count (default 3)")
     group.add_argument("--prompt", default="a lighthouse on a cliff above a calm sea at dawn")
-    group.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="calibrations, bench.png")
+    group.add_argument(
+        "--output", type=Path, required=True, metavar="FOLDER", help="for calibrations, bench.json, bench.png"
+    )
     add_planning_flags(parser)
 
 
@@ -120,15 +124,41 @@ def _cells(candidate: Candidate, result: Measured) -> tuple[str, ...]:
 
 
 def _write(args: argparse.Namespace, measured: list[tuple[Candidate, Measured]]) -> None:
+    calibrations = args.output / "calibrations"
+    calibrations.mkdir(exist_ok=True)
     written = 0
     for candidate, result in measured:
         document = calibration_of(candidate.plan, result, versions_here(driver=args.device == "cuda"))
         if document is not None:
             name = f"{candidate.plan.hash}-{size_words(candidate.shape)}.json"
-            (args.output / name).write_text(document.model_dump_json(by_alias=True, indent=1) + "\n")
+            (calibrations / name).write_text(document.model_dump_json(by_alias=True, indent=1) + "\n")
             written += 1
-    sys.stdout.write(f"{written} calibrations in {args.output}\n")
+    (args.output / "bench.json").write_text(
+        json.dumps([beside(candidate, result) for candidate, result in measured], indent=1) + "\n"
+    )
+    sys.stdout.write(f"{written} calibrations in {calibrations}\n{args.output / 'bench.json'}\n")
     _plot(args.output / "bench.png", [(candidate.plan, result) for candidate, result in measured])
+
+
+def beside(candidate: Candidate, result: Measured) -> dict[str, Any]:
+    """One entry of bench.json: what was planned beside what was measured, bytes and seconds."""
+    plan = candidate.plan
+    return {
+        "model": plan.model.name,
+        "gpuProduct": plan.gpu_product,
+        "size": size_words(candidate.shape),
+        "steps": candidate.shape.steps,
+        "chosenBy": list(candidate.names),
+        "layout": layout_summary(plan.layout, plan.gpus_per_replica),
+        "residency": residency_summary(plan.residency),
+        "planHash": plan.hash,
+        "plannedPeakBytes": plan.memory.peak_per_gpu_bytes,
+        "measuredPeakBytes": result.peak_bytes,
+        "plannedRequestSeconds": None if plan.device == "cpu" else plan.time.per_request_seconds,
+        "measuredRequestSeconds": result.per_request_seconds,
+        "plannedPhases": plan.memory.phases.to_dict(),
+        "measuredPhases": {name: phase.to_dict() for name, phase in result.phases.items()},
+    }
 
 
 def _plot(file: Path, measured: list[tuple[Plan, Measured]]) -> None:

@@ -6,11 +6,15 @@ No defaults that a plan should decide.
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import signal
 import sys
 from pathlib import Path
 
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104  # a pod is reached on its own address
+DRAIN_VARIABLE = "DIFFUSION_DRAIN_S"
+EXIT_BAD_INPUT = 2
 HELP = "follow a plan file and serve POST /v1/images/generations"
 
 
@@ -27,16 +31,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"), metavar="PATH")
     parser.add_argument("--queue-capacity", type=int, default=16, help="accepted requests that may wait")
     parser.add_argument(
-        "--heartbeat-seconds", type=float, default=30.0, help="a silent rank is hung after this"
+        "--heartbeat-seconds", type=float, default=20.0, help="a silent or stopped rank is hung after this"
     )
     parser.add_argument(
-        "--progress-seconds", type=float, default=300.0, help="a step or phase may take this long"
+        "--collective-seconds", type=float, default=300.0, help="ranks wait this long for each other"
+    )
+    parser.add_argument(
+        "--progress-seconds", type=float, default=1800.0, help="a step or phase may take this long"
     )
     parser.add_argument(
         "--start-seconds", type=float, default=840.0, help="a rank group is ready within this"
     )
     parser.add_argument(
         "--drain-grace-seconds", type=float, default=5.0, help="still accepting after SIGTERM"
+    )
+    parser.add_argument(
+        "--drain-seconds",
+        metavar="SECONDS",
+        default=os.environ.get(DRAIN_VARIABLE),
+        help="from SIGTERM to the end, as the pod's terminationGracePeriodSeconds gives it; requests that "
+        f"are not drawn by then get a retryable error (default: {DRAIN_VARIABLE}, else no end)",
     )
 
 
@@ -51,16 +65,36 @@ def run(args: argparse.Namespace) -> int:
     from diffusion_runtime.server.serve import ServeOptions, run_server
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        drain_s = _drain_s(args.drain_seconds)
+    except ValueError as error:
+        sys.stderr.write(f"diffusion-runtime serve: {error}\n")
+        return EXIT_BAD_INPUT
     limits = Limits(
         queue_capacity=args.queue_capacity,
         heartbeat_s=args.heartbeat_seconds,
+        collective_s=args.collective_seconds,
         progress_s=args.progress_seconds,
         start_s=args.start_seconds,
         drain_grace_s=args.drain_grace_seconds,
+        drain_s=drain_s,
     )
     return run_server(
         ServeOptions(args.plan, args.host, args.port, args.management_port, args.termination_log, limits)
     )
+
+
+def _drain_s(given: str | None) -> float | None:
+    """Seconds; None where nothing is given. ValueError names what is wrong."""
+    if not given:
+        return None
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"--drain-seconds (or {DRAIN_VARIABLE}) {given!r} is no number of seconds above 0.")
+    return seconds
 
 
 def _end_before_the_start(_: int, __: object) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -46,6 +47,7 @@ class BuiltPipeline:
     """What `picture.draw` needs. `owner` has every component and moves it when the pipeline calls it.
 
     `guidance_scale` is the one that the model's authors draw with; up to `unguided_scale` there is none.
+    `input_images`: pictures that a request must bring.
     """
 
     pipeline: Any
@@ -56,6 +58,7 @@ class BuiltPipeline:
     rank: int
     compiled: CompiledBlocks | None = None
     guidance_scale: float = 1.0
+    input_images: int = 0
     unguided_scale: float = 1.0
 
 
@@ -75,7 +78,7 @@ def build(model_path: str, execution: Execution, rank: int, device: torch.device
     """Load, place and split every component as the plan says (the ranks have joined)."""
     folder = open_folder(Path(model_path))
     mesh = layout_mesh(execution.layout, device)
-    owner = ComponentOwner()
+    owner = ComponentOwner(device)
     compiled = CompiledBlocks(folder.family.varying) if execution.compile.enabled else None
 
     def place_component(name: str, module: torch.nn.Module) -> None:
@@ -90,7 +93,9 @@ def build(model_path: str, execution: Execution, rank: int, device: torch.device
             in_use = shard(module, blocks, execution.layout.fsdp_blocks_per_unit, device)
         else:
             in_use = place(module, execution.residency[name], device, blocks)
-        owner.add(name, module, in_use, PHASES.get(folder.kinds[name], "text"))
+        _say_device(module, device)
+        moves = execution.residency[name].mode != "resident"
+        owner.add(name, module, in_use, PHASES.get(folder.kinds[name], "text"), moves=moves)
 
     family = CALLS[folder.family.pipeline_class]
     pipeline = load_pipeline(folder, execution.dtype, place_component)
@@ -111,6 +116,7 @@ def build(model_path: str, execution: Execution, rank: int, device: torch.device
         rank=rank,
         compiled=compiled,
         guidance_scale=folder.family.guidance_scale,
+        input_images=folder.family.input_images[0],
         unguided_scale=folder.family.unguided_scale,
     )
 
@@ -131,6 +137,11 @@ def _pin_device(pipeline: Any, device: torch.device) -> None:
     """diffusers guesses the device from the first component, which may be parked on the host: say it."""
     base = type(pipeline)
     pipeline.__class__ = type(base.__name__, (base,), {"_execution_device": property(lambda _: device)})
+
+
+def _say_device(module: torch.nn.Module, device: torch.device) -> None:
+    """Where its inputs belong: diffusers looks for this before it looks where the weights are parked now."""
+    module._hf_hook = SimpleNamespace(execution_device=device)  # type: ignore[assignment]
 
 
 def _set_vae(pipeline: Any, execution: Execution) -> None:

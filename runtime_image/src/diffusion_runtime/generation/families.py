@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffusion_runtime.parallel.cfg import OneBatch
+from diffusion_runtime.parallel.cfg import OneBatch, TwoCalls
 
 from . import flux, qwen_image, wan, z_image
 from .call import FamilyCall
@@ -14,4 +14,7 @@ CALLS: dict[str, FamilyCall] = {
     ),
     "FluxPipeline": FamilyCall(flux.check, flux.call),
     "WanPipeline": FamilyCall(wan.check, wan.call),
+    "WanImageToVideoPipeline": FamilyCall(
+        wan.check_with_picture, wan.call_with_picture, TwoCalls(narrowed_dim=1)
+    ),
 }

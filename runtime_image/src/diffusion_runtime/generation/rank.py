@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from diffusion_runtime.planning.documents import Document
 
 from .failures import describe, ends_rank
-from .messages import Done, PictureFailed, PictureRequest, Ready, StartRank
+from .messages import Done, PictureFailed, PictureRequest, Ready, StartRank, drawn_request
 from .wire import Frame, encode, read_frame
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class RankProcess:
         try:
             built = self._build(start)
             while (frame := self._channel.receive()).kind == "draw":
-                self._draw(built, PictureRequest.model_validate(frame.header["request"]))
+                self._draw(built, drawn_request(frame.header, frame.body))
         except Exception as error:  # noqa: BLE001  # reported to the parent, which decides; the rank ends
             self._channel.tell(describe(error, self._phase, start.rank))
             return 1
@@ -109,7 +109,7 @@ class RankProcess:
         return built
 
     def _draw(self, built: BuiltPipeline, request: PictureRequest) -> None:
-        from .encoding import encode_picture
+        from .encoding import encode
         from .picture import draw
         from .undrawable import UndrawablePicture
 
@@ -117,7 +117,8 @@ class RankProcess:
             drawn = draw(built, request, self._enter)
             body = b""
             if drawn.pixels is not None:
-                body = encode_picture(drawn.pixels[0], request.output_format, request.compression)
+                self._enter("encode")
+                body = encode(drawn.pixels, drawn.sound, request)
         except UndrawablePicture as error:
             self._channel.tell(PictureFailed(message=str(error), field=error.field))
             return
@@ -127,7 +128,9 @@ class RankProcess:
             # A bug met by this request alone: the request pays for it, the group goes on.
             self._channel.tell(PictureFailed(message=f"{type(error).__name__}: {error}"[:1000]))
             return
-        self._channel.tell(Done(phases=drawn.phases, seconds_per_step=drawn.seconds_per_step), body)
+        compiled = built.compiled is not None and built.compiled.used
+        done = Done(phases=drawn.phases, seconds_per_step=drawn.seconds_per_step, compiled=compiled)
+        self._channel.tell(done, body)
 
     def _enter(self, phase: str, step: int = 0) -> None:
         self._phase = phase

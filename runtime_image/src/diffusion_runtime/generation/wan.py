@@ -1,4 +1,8 @@
-"""How a request becomes a call of diffusers' WanPipeline: Wan 2.1, and Wan 2.2 with its two transformers."""
+"""How a request becomes a call of diffusers' Wan pipelines: text to video and image to video.
+
+Wan 2.1 has one transformer, Wan 2.2 two that take turns. A first picture of another shape than the clip is
+scaled to fill it: the pipeline itself would stretch it.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,10 @@ from typing import Any
 
 import torch
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+from PIL import Image
 
 from .call import OnStep, Output, seeded, step_end
+from .input_pictures import filling, open_picture
 from .messages import PictureRequest
 from .undrawable import UndrawablePicture
 
@@ -33,6 +39,21 @@ def call(
     return frames if output == "latent" else frames[0]
 
 
+def check_with_picture(pipeline: Any, request: PictureRequest) -> None:
+    """As `check`; UndrawablePicture also when there is not one readable first picture."""
+    check(pipeline, request)
+    _first_picture(request)
+
+
+def call_with_picture(
+    pipeline: Any, request: PictureRequest, _: torch.device, output: Output, on_step: OnStep
+) -> torch.Tensor:
+    """As `call`, beginning with the request's picture."""
+    picture = _first_picture(request)
+    frames: torch.Tensor = pipeline(image=picture, **arguments(request, output, on_step)).frames
+    return frames if output == "latent" else frames[0]
+
+
 def arguments(request: PictureRequest, output: Output, on_step: OnStep) -> dict[str, Any]:
     """What both Wan pipelines are called with."""
     return {
@@ -50,6 +71,16 @@ def arguments(request: PictureRequest, output: Output, on_step: OnStep) -> dict[
         "callback_on_step_end": step_end(on_step),
         "callback_on_step_end_tensor_inputs": ["latents"],
     }
+
+
+def _first_picture(request: PictureRequest) -> Image.Image:
+    if len(request.input_images) != 1:
+        raise UndrawablePicture(
+            f"This model makes a clip from one picture; the request has {len(request.input_images)}.",
+            "input_reference",
+        )
+    picture = open_picture(request.input_images[0], "input_reference")
+    return filling(picture, request.width, request.height)
 
 
 def _check_length(pipeline: Any, prompt: str, field: str) -> None:

@@ -10,6 +10,7 @@ from diffusion_runtime.parallel.cfg import OneBatch
 from diffusion_runtime.planning.documents import Shape
 
 from .build import BuiltPipeline
+from .input_pictures import blank_picture
 from .messages import PictureRequest
 from .picture import draw
 
@@ -30,16 +31,18 @@ def warm(
     scales = [built.guidance_scale if guided else built.unguided_scale]
     if guided and isinstance(built.family.guidance, OneBatch):
         scales.append(built.unguided_scale)  # a batch of one is another graph
-    for width, height in dict.fromkeys((shape.width, shape.height) for shape in shapes):
-        with built.compiled.warming((width, height)):
+    for width, height, frames in dict.fromkeys((shape.width, shape.height, shape.frames) for shape in shapes):
+        with built.compiled.warming((width, height, frames)):
             for prompt, scale in product(built.family.warm_prompts, scales):
                 request = PictureRequest(
                     prompt=prompt,
                     width=width,
                     height=height,
+                    frames=frames,
                     steps=STEPS,
                     guidance_scale=scale,
                     unguided_scale=built.unguided_scale,
                     seed=0,
+                    input_images=(blank_picture(width, height),) * built.input_images,
                 )
                 draw(built, request, on_phase)

@@ -36,6 +36,7 @@ class AllowedFamily:
     `varying`: of each block call, argument and dimension of what follows the prompt's length; `name.1` is
     item 1 of `name`. `settings`: entries of model_index.json that are plain values and are the pipeline's.
     `fps`: frames per second that the model was trained for; None where it draws single pictures.
+    `input_images`: how many pictures a request brings, at least and at most.
     """
 
     family: str
@@ -45,6 +46,7 @@ class AllowedFamily:
     varying: tuple[tuple[str, int], ...]
     settings: tuple[str, ...] = ()
     fps: int | None = None
+    input_images: tuple[int, int] = (0, 0)
     unguided_scale: float = 1.0
     embeds_guidance: bool = False
 
@@ -142,6 +144,7 @@ FAMILIES: dict[str, AllowedFamily] = {
         varying=(),
         settings=WAN_SETTINGS,
         fps=16,
+        input_images=(1, 1),
     ),
 }
 

@@ -14,19 +14,23 @@ from typing import Any, Literal
 
 import torch
 
+Size = tuple[int, int, int]
+"""Width and height in pixels, frames."""
 GRAPHS_AT_MOST = 64
 """Eight declared shapes and what a family adds; beyond torch's own limit it would silently run uncompiled."""
 
 
 class CompiledBlocks:
-    """Switches all blocks between eager and compiled. `warmed` are sizes (width, height) that have graphs.
+    """Switches all blocks between eager and compiled. `warmed` are sizes (width, height, frames) that have
+    graphs; `used` says whether the last request ran compiled.
 
     `varying`: of each block call, argument and dimension of what follows the prompt's length; `name.1` is
     item 1 of `name`.
     """
 
     def __init__(self, varying: Sequence[tuple[str, int]]) -> None:
-        self.warmed: set[tuple[int, int]] = set()
+        self.warmed: set[Size] = set()
+        self.used = False
         self._varying = varying
         self._now: Literal["eager", "warming", "compiled"] = "eager"
         torch._dynamo.config.recompile_limit = GRAPHS_AT_MOST
@@ -38,18 +42,19 @@ class CompiledBlocks:
             block.forward = self._switch(block.forward, compiled, signature(block.forward))
 
     @contextmanager
-    def warming(self, size: tuple[int, int]) -> Iterator[None]:
+    def warming(self, size: Size) -> Iterator[None]:
         """Compile whatever runs inside; afterwards `size` counts as warmed."""
         yield from self._while("warming")
         self.warmed.add(size)
 
     @contextmanager
-    def in_use(self, size: tuple[int, int]) -> Iterator[None]:
+    def in_use(self, size: Size) -> Iterator[None]:
         """Compiled inside when `size` was warmed, else eager; inside `warming` this changes nothing."""
         if self._now == "warming":
             yield
-        else:
-            yield from self._while("compiled" if size in self.warmed else "eager")
+            return
+        self.used = size in self.warmed
+        yield from self._while("compiled" if self.used else "eager")
 
     def _while(self, now: Literal["eager", "warming", "compiled"]) -> Iterator[None]:
         before, self._now = self._now, now

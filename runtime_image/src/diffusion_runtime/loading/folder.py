@@ -30,9 +30,9 @@ class ModelFolder:
     """A folder that passed every check. Width and height must be multiples of `pixel_multiple`.
 
     `blocks`: per component with repeated blocks, where they are and how many, in order of use.
-    `heads`: attention heads of the transformer. `layouts`: what its family can be split by.
-    `kinds`: of every component with weights.
-    `classes`: of every part that the folder has. `settings`: the pipeline's own, from model_index.json.
+    `heads`: attention heads of the transformer. `layouts`: what its family can be split by. `kinds`: of
+    every component with weights. `classes`: of every part that the folder has. `settings`: the pipeline's
+    own, from model_index.json.
     `frame_multiple`: frames are a multiple of it plus one; 0 for single pictures.
     """
 

@@ -2,37 +2,60 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import Any
 
-from diffusion_runtime.planning.documents import Execution
+from diffusion_runtime.planning.devices import device_from_product
+from diffusion_runtime.planning.documents import Execution, Plan
 
 from .refusal import EngineRefusal
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
 class DriverGpu:
-    """One GPU as the driver names it, with its bytes."""
+    """One GPU as the driver names it, with its bytes and the driver's version."""
 
     name: str
     total_bytes: int
     free_bytes: int
+    driver_version: str = ""
 
 
-def check_devices(execution: Execution) -> None:
-    """EngineRefusal (NoUsableGpu) when a cuda plan meets too few usable GPUs; a cpu plan passes."""
+def check_devices(execution: Execution) -> list[DriverGpu]:
+    """The GPUs that the ranks will use, in rank order; none for a cpu plan.
+
+    EngineRefusal (NoUsableGpu) when a cuda plan meets too few of them.
+    """
     if execution.device != "cuda":
-        return
-    count = len(driver_gpus())
-    if count < execution.gpus_per_replica:
+        return []
+    gpus = driver_gpus()
+    if len(gpus) < execution.gpus_per_replica:
         raise EngineRefusal(
             "NoUsableGpu",
-            f"The plan needs {execution.gpus_per_replica} CUDA GPU(s), the driver shows {count}; there is no "
-            "fall-back to the CPU: set performance.device: cpu to compute there.",
+            f"The plan needs {execution.gpus_per_replica} CUDA GPU(s), the driver shows {len(gpus)}; there "
+            "is no fall-back to the CPU: set performance.device: cpu to compute there.",
         )
+    return gpus[: execution.gpus_per_replica]
+
+
+def check_product(plan: Plan, gpus: list[DriverGpu]) -> None:
+    """EngineRefusal (PlanMismatch) when the plan is for another GPU product. A slice counts as its GPU."""
+    if plan.gpu_product is None:
+        return
+    planned = _short_name(plan.gpu_product, 1)
+    for gpu in gpus:
+        found = _short_name(gpu.name, gpu.total_bytes)
+        if found != planned:
+            raise EngineRefusal(
+                "PlanMismatch", f"The plan is for {plan.gpu_product} but the driver shows a {gpu.name}."
+            )
 
 
 def driver_gpus() -> list[DriverGpu]:
-    """What NVML lists; empty where there is no driver.
+    """What NVML lists, as far as CUDA_VISIBLE_DEVICES lets CUDA see it; empty where there is no driver.
 
     EngineRefusal (NoUsableGpu) when there is a driver but it does not answer, as for a lost GPU.
     """
@@ -43,17 +66,40 @@ def driver_gpus() -> list[DriverGpu]:
     except pynvml.NVMLError:
         return []
     try:
+        driver = str(pynvml.nvmlSystemGetDriverVersion())
         indices = range(pynvml.nvmlDeviceGetCount())
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in indices]
-        return [
-            _gpu(pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetMemoryInfo(handle))
-            for handle in handles
-        ]
+        return [_gpu(pynvml, handle, driver) for handle in _visible(pynvml, handles)]
     except pynvml.NVMLError as error:
         raise EngineRefusal("NoUsableGpu", f"The driver does not describe its GPUs: {error}.") from error
     finally:
         pynvml.nvmlShutdown()
 
 
-def _gpu(name: str, memory: object) -> DriverGpu:
-    return DriverGpu(name, int(memory.total), int(memory.free))  # type: ignore[attr-defined]
+def _visible(nvml: Any, handles: list[Any]) -> list[Any]:
+    """CUDA ends its list at the first entry that it does not find, and so do we."""
+    listed = os.environ.get(VISIBLE)
+    if listed is None or listed.startswith("MIG-"):
+        return handles
+    seen = []
+    for word in (word.strip() for word in listed.split(",")):
+        by_id = word.startswith("GPU-")
+        matches = [
+            handle
+            for index, handle in enumerate(handles)
+            if (nvml.nvmlDeviceGetUUID(handle).startswith(word) if by_id else word == str(index))
+        ]
+        if not matches:
+            break
+        seen += matches[:1]
+    return seen
+
+
+def _gpu(nvml: Any, handle: Any, driver: str) -> DriverGpu:
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    return DriverGpu(str(nvml.nvmlDeviceGetName(handle)), int(memory.total), int(memory.free), driver)
+
+
+def _short_name(product: str, memory_bytes: int) -> str:
+    """The planner's name of a product, without the size of a slice."""
+    return device_from_product(product, memory_bytes=memory_bytes).name.split("-MIG-")[0].lower()

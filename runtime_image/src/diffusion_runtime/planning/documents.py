@@ -183,6 +183,7 @@ class Fallback(Execution):
     """A complete alternative with the same GPU count and a lower peak."""
 
     peak_per_gpu_bytes: NonNegative
+    host_bytes: NonNegative | None = None
     hash: str
 
 
@@ -227,9 +228,32 @@ class PhaseMeasurement(Document):
     seconds: float | None = None
 
 
+class RankMeasurement(Document):
+    """What one rank measured: peak bytes by phase since it started, seconds of the last picture."""
+
+    rank: NonNegative
+    phases: dict[str, PhaseMeasurement]
+    seconds_per_step: float | None = None
+
+
+class PlannedFigures(Document):
+    """The forecast for what is executed, to stand beside what is measured; null where a fallback has none.
+
+    `phases`: context + weights + activations + gap, comparable with `driverBytes`.
+    """
+
+    peak_per_gpu_bytes: NonNegative
+    host_bytes: NonNegative | None = None
+    phases: dict[str, NonNegative] = Field(default_factory=dict)
+    seconds_per_step: float | None = None
+    seconds_per_request: float | None = None
+
+
 class EngineReport(Document):
     """What an engine runs and measured. Ready means `plan_hash` is the plan's; a fallback's hash means
     Degraded.
+
+    `executing_reason` says why a fallback is executed. `phases` holds the worst rank's figures.
     """
 
     schema_version: Literal["diffusion-operator.io/engine-report/v1"] = Field(REPORT_SCHEMA, alias="schema")
@@ -247,6 +271,11 @@ class EngineReport(Document):
     phases: dict[str, PhaseMeasurement] = Field(default_factory=dict)
     rank_group_restarts: NonNegative = 0
     versions: dict[str, str] = Field(default_factory=dict)
+    executing_reason: str | None = None
+    compiled: bool = False
+    planned: PlannedFigures | None = None
+    measured_peak_per_gpu_bytes: NonNegative | None = None
+    rank_measurements: tuple[RankMeasurement, ...] = ()
 
 
 EXECUTION_FIELDS = (

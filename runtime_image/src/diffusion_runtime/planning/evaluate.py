@@ -175,22 +175,22 @@ def tile_options(problem: Problem) -> tuple[int | None, ...]:
     return (None, *(size for size in problem.facts.decode.tile_sizes if size**2 < pixels))
 
 
-def compiles(problem: Problem, placement: Placement) -> bool:
-    """Whether blocks are compiled: the user's word, else where the family measured it and blocks are not
-    streamed.
+def compiles(problem: Problem) -> bool:
+    """Whether blocks are compiled: the user's word, else where the family measured it. The same for every
+    placement, streamed blocks included, so that costs of placements add up whatever the layout.
     """
     intent = problem.intent
     if intent.compile is not None:
         return intent.compile
     if intent.device == "cpu" or (intent.mode == "manual" and intent.bias is None):
         return False
-    return problem.facts.compile_proven and all(mode != "layerwise" for _, mode in placement)
+    return problem.facts.compile_proven
 
 
 def _choice(
     problem: Problem, option: LayoutOption, placement: Placement, tile: int | None, blocks: int
 ) -> Choice:
-    compiled = compiles(problem, placement)
+    compiled = compiles(problem)
     return Choice(option.ranks, option.layout, placement, tile, compiled, resident_blocks=blocks)
 
 

@@ -56,6 +56,7 @@ def fallback(problem: Problem, weighed: Weighed) -> Fallback:
         known = problem.memo[key] = Fallback(
             **{name: getattr(document, name) for name in Execution.model_fields},
             peak_per_gpu_bytes=weighed.peak,
+            host_bytes=weighed.host,
             hash=execution_hash(document),
         )
     return known

@@ -23,8 +23,10 @@ OnUse = Callable[[str, Phase], None]
 class ComponentOwner:
     """Knows every component by name. Components work inside `one_request` only."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._in_use: dict[str, InUse] = {}
+        self._any_moves = False
         self._on_use: OnUse | None = None
         self._device_holds: str | None = None
         self._leave = ExitStack()
@@ -34,9 +36,13 @@ class ComponentOwner:
         """The component that was called last; None between requests."""
         return self._device_holds
 
-    def add(self, name: str, module: torch.nn.Module, in_use: InUse, phase: Phase) -> None:
-        """Own `module` from now on. A module with `encode` and `decode` (a VAE) belongs to two phases."""
+    def add(self, name: str, module: torch.nn.Module, in_use: InUse, phase: Phase, *, moves: bool) -> None:
+        """Own `module` from now on. A module with `encode` and `decode` (a VAE) belongs to two phases.
+
+        `moves`: its weights are on the device only while it is in use.
+        """
         self._in_use[name] = in_use
+        self._any_moves |= moves
         if hasattr(module, "decode"):
             self._before(module, "encode", name, "text")
             self._before(module, "decode", name, "decode")
@@ -55,6 +61,10 @@ class ComponentOwner:
                 yield
         finally:
             self._on_use, self._device_holds = None, None
+            if self._any_moves and self._device.type == "cuda":
+                # Else the next request's small tensors pin gigabytes that decoding left in the cache: 47.2
+                # in place of 43.5 GiB for Qwen-Image at 2048 x 2048 with half of its blocks streamed.
+                torch.cuda.empty_cache()
 
     def use(self, name: str, phase: Phase) -> None:
         """Bring one component onto the device; the one before it leaves first."""

@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from diffusion_runtime.generation.failures import MEMORY_REASONS
+from diffusion_runtime.generation.failures import HOST_MEMORY_REASONS, MEMORY_REASONS
 from diffusion_runtime.generation.messages import PictureRequest, RankFailure
 from diffusion_runtime.loading.executable import is_executable
+from diffusion_runtime.loading.fitting import Start, planned_host_bytes
 from diffusion_runtime.planning.documents import EngineReport, Execution, Plan
 
 from . import report as reports
@@ -33,6 +34,10 @@ class NotServing(Exception):
     """Draining or failed: this engine accepts nothing more."""
 
 
+class OutOfTime(NotServing):
+    """This request was accepted, but the time that the pod is given to end is over."""
+
+
 class Engine:
     """`run` until it returns (drained) or raises EngineEnded; meanwhile `submit` jobs, read `report`."""
 
@@ -43,7 +48,10 @@ class Engine:
         limits: Limits,
         metrics: EngineMetrics,
         clock: Callable[[], float],
+        start: Start | None = None,
+        driver_version: str | None = None,
     ) -> None:
+        start = start or Start((plan, *filter(is_executable, plan.fallbacks)))
         self.plan = plan
         self.metrics = metrics
         self.report: EngineReport = reports.first_report(plan)
@@ -52,7 +60,9 @@ class Engine:
         self._start_group = start_group
         self._limits = limits
         self._clock = clock
-        self._executions: deque[Execution] = deque([plan, *filter(is_executable, plan.fallbacks)])
+        self._executions: deque[Execution] = deque(start.executions)
+        self._why = start.why
+        self._driver_version = driver_version
         self._failures: deque[float] = deque()
         self._draining = asyncio.Event()
         self._accepting = True
@@ -105,7 +115,7 @@ class Engine:
 
     async def _run_group(self, group: RankGroup, drained: asyncio.Task[None]) -> RankFailure | None:
         """One group's life; None when the engine drained, else why the group was lost."""
-        self.report = reports.executing(self.report, self.plan, self._executions[0])
+        self.report = reports.executing(self.report, self.plan, self._executions[0], self._why)
         try:
             start = asyncio.create_task(group.start())
             await asyncio.wait({start, drained}, return_when=asyncio.FIRST_COMPLETED)
@@ -113,7 +123,8 @@ class Engine:
                 start.cancel()
                 await asyncio.gather(start, return_exceptions=True)
                 return None
-            self.report = reports.with_failure(reports.with_ready(self.report, await start), None)
+            report = reports.with_ready(self.report, await start, self._driver_version)
+            self.report = reports.with_failure(report, None)
             self.process_ids = group.process_ids
             self._mark_ready()
             return await self._feed(group, drained)
@@ -134,20 +145,30 @@ class Engine:
                 self._set_loading()
                 return group.failed.result()
             if len(self.queue):
-                await self._work(group, self.queue.take())
+                job = self.queue.take()
+                work = asyncio.create_task(self._work(group, job))
+                await asyncio.wait({work, drained}, return_when=asyncio.FIRST_COMPLETED)
+                if drained.done() and not work.done():  # the time to drain is over
+                    work.cancel()
+                    await asyncio.gather(work, return_exceptions=True)
+                    job.fail(OutOfTime())
+                    return None
+                await work
             elif drained.done():
                 return None
 
     async def _work(self, group: RankGroup, job: Job) -> None:
-        """Draw one job. Raises GroupFailed after answering it with the same."""
+        """Draw one job. Raises GroupFailed after answering it with the same, or after putting it back."""
         self.metrics.queue_length.set(len(self.queue))
         self.metrics.running.set(1)
+        job.started, job.steps_done = True, lambda: group.steps_done
         try:
-            for request in job.requests:
+            for request in job.requests[len(job.pictures) :]:
                 if job.abandoned:
                     break
                 picture = await group.draw(request)
                 job.pictures.append(picture)
+                job.executed = self.report.executing_hash
                 self._record(picture)
             if not job.result.done():
                 job.result.set_result(job.pictures)
@@ -156,7 +177,11 @@ class Engine:
         except GroupFailed as lost:
             # Readiness first: who reads the error must not find the engine still green.
             self._set_loading()
-            job.fail(lost)
+            if self._can_retry(job, lost.failure):
+                job.retried, job.started = True, False
+                self.queue.put_back(job)
+            else:
+                job.fail(lost)
             raise
         except Exception as error:
             job.fail(error)
@@ -164,12 +189,34 @@ class Engine:
         finally:
             self.queue.finished()
             self.metrics.running.set(0)
-            self.metrics.request_seconds.observe(self._clock() - job.accepted_at)
+            if job.result.done():
+                self.metrics.request_seconds.observe(self._clock() - job.accepted_at)
 
     def _record(self, picture: Picture) -> None:
         self.report = reports.with_picture(self.report, picture.ranks)
         self.metrics.pictures.inc()
         self.metrics.observe_stages(picture.ranks[0].phases)
+
+    def _can_retry(self, job: Job, failure: RankFailure) -> bool:
+        """One rank that ran out of memory: its end has freed all, the next fallback may draw the same.
+
+        Several ranks: the client is told at once and comes back, as a new group takes minutes.
+        """
+        alone = self._executions[0].layout.ranks == 1
+        return alone and not job.retried and self._next_smaller(failure) is not None
+
+    def _next_smaller(self, failure: RankFailure) -> int | None:
+        """Which of the executions may do where this one ran out of memory; None when that was not the cause.
+
+        Less memory on the GPU may mean more on the host, so what the host lacked must really shrink.
+        """
+        if failure.reason not in MEMORY_REASONS or failure.final:
+            return None
+        if failure.reason not in HOST_MEMORY_REASONS:
+            return 1 if len(self._executions) > 1 else None
+        needs = [planned_host_bytes(self.plan, execution) for execution in self._executions]
+        smaller = (i for i, need in enumerate(needs) if i and need is not None and need < (needs[0] or 0))
+        return next(smaller, None)
 
     def _after_failure(self, failure: RankFailure) -> None:
         """Count it, choose what the next group executes, or give up."""
@@ -177,9 +224,12 @@ class Engine:
         self.report = reports.with_failure(self.report, failure)
         if failure.final:
             raise EngineEnded(EXIT_REFUSED, failure)
-        if failure.reason in MEMORY_REASONS and len(self._executions) > 1:
+        smaller = self._next_smaller(failure)
+        if smaller is not None:
             # Not counted: a new container would begin with the plan again and never reach the last fallback.
-            self._executions.popleft()
+            for _ in range(smaller):
+                self._executions.popleft()
+            self._why = f"{failure.reason} in phase {failure.phase}: {failure.message}"
         else:
             self._count(failure, self._clock())
         self.report = self.report.model_copy(
@@ -210,10 +260,18 @@ class Engine:
         self.queue.fail_all(ended)
 
     async def _drained(self) -> None:
+        """Returns when every accepted request is answered, or when the time for that is over."""
         await self._draining.wait()
-        await asyncio.sleep(self._limits.drain_grace_s)
-        self._accepting = False
-        await self.queue.idle.wait()
+        limits = self._limits
+        left_s = None if limits.drain_s is None else limits.drain_s - limits.last_answers_s
+        try:
+            async with asyncio.timeout(left_s):
+                await asyncio.sleep(limits.drain_grace_s)
+                self._accepting = False
+                await self.queue.idle.wait()
+        except TimeoutError:
+            self._accepting = False
+            self.queue.fail_waiting(OutOfTime())
 
     def _mark_ready(self) -> None:
         self.metrics.plan_info.clear()

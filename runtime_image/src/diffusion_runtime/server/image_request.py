@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from diffusion_runtime.generation.messages import MAX_SEED, OutputFormat, PictureRequest
 from diffusion_runtime.loading.allowed import AllowedFamily
-from diffusion_runtime.planning.documents import Plan
+from diffusion_runtime.planning.documents import Plan, Shape
 
 from .openai_errors import ApiError, bad_field
 
@@ -61,17 +61,31 @@ class PictureRules:
 
     model: str
     pixel_multiple: int
-    sizes: tuple[tuple[int, int], ...]
+    shapes: tuple[Shape, ...]
     only_these_sizes: bool
-    steps: int
     guidance_scale: float
     unguided_scale: float = 1.0
     embeds_guidance: bool = False
 
     @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Planned widths and heights; the first is the default."""
+        return tuple((shape.width, shape.height) for shape in self.shapes)
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """The planned size with most pixels: memory was planned for it, so nothing larger is drawn."""
+        return max(self.sizes, key=lambda size: size[0] * size[1])
+
+    @property
     def max_side(self) -> int:
         """Pixels; planned sizes are always allowed."""
         return max(MAX_SIDE_PIXELS, *(side for size in self.sizes for side in size))
+
+    def steps(self, size: tuple[int, int]) -> int:
+        """Planned for this size, else those of the first shape."""
+        planned = {(shape.width, shape.height): shape.steps for shape in reversed(self.shapes)}
+        return planned.get(size, self.shapes[0].steps)
 
 
 def rules_of(plan: Plan, pixel_multiple: int, family: AllowedFamily) -> PictureRules:
@@ -79,9 +93,8 @@ def rules_of(plan: Plan, pixel_multiple: int, family: AllowedFamily) -> PictureR
     return PictureRules(
         model=plan.model.name,
         pixel_multiple=pixel_multiple,
-        sizes=tuple((shape.width, shape.height) for shape in plan.shapes),
+        shapes=plan.shapes,
         only_these_sizes=plan.other_shapes == "refuse",
-        steps=plan.shapes[0].steps,
         guidance_scale=family.guidance_scale if plan.guidance else family.unguided_scale,
         unguided_scale=family.unguided_scale,
         embeds_guidance=family.embeds_guidance,
@@ -113,7 +126,7 @@ def parse_images_request(
         negative_prompt=_negative_prompt(body, scale, rules),
         width=width,
         height=height,
-        steps=_integer(body, "num_inference_steps", 1, MAX_STEPS, rules.steps),
+        steps=_integer(body, "num_inference_steps", 1, MAX_STEPS, rules.steps((width, height))),
         guidance_scale=scale,
         unguided_scale=rules.unguided_scale,
         embedded_guidance=_embedded_guidance(body, rules),
@@ -124,8 +137,13 @@ def parse_images_request(
     count = _integer(body, "n", 1, MAX_PICTURES, 1)
     _choice(body, "response_format", ("b64_json",), "b64_json")
     _text(body, "user", required=False)
+    return ImagesRequest(numbered(first, count), output_format)
+
+
+def numbered(first: PictureRequest, count: int) -> tuple[PictureRequest, ...]:
+    """The same request `count` times, seeds counting up."""
     seeds = [(first.seed + offset) % (MAX_SEED + 1) for offset in range(count)]
-    return ImagesRequest(tuple(first.model_copy(update={"seed": seed}) for seed in seeds), output_format)
+    return tuple(first.model_copy(update={"seed": seed}) for seed in seeds)
 
 
 def _refuse_unknown(body: dict[str, Any]) -> None:
@@ -178,8 +196,15 @@ def _checked_size(param: str, size: tuple[int, int], rules: PictureRules) -> tup
             param, f"{param} {text} is too large: a side may have {rules.max_side} pixels at most."
         )
     if rules.only_these_sizes and size not in rules.sizes:
-        known = ", ".join(f"{width}x{height}" for width, height in rules.sizes)
+        known = ", ".join(f"{width}x{height}" for width, height in dict.fromkeys(rules.sizes))
         raise bad_field(param, f"{param} {text} is not among the sizes planned for this engine: {known}.")
+    most = rules.largest[0] * rules.largest[1]
+    if size[0] * size[1] > most:
+        raise bad_field(
+            param,
+            f"{param} {text} is too large: memory was planned for {most} pixels "
+            f"({rules.largest[0]}x{rules.largest[1]}), it has {size[0] * size[1]}.",
+        )
     return size
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from diffusion_runtime.generation.messages import PictureRequest
@@ -21,13 +21,21 @@ class QueueFull(Exception):
 
 @dataclass
 class Job:
-    """One request for one or more pictures, drawn one after the other. `result` resolves exactly once."""
+    """One request for one or more pictures, drawn one after the other. `result` resolves exactly once.
+
+    `retried`: it ran out of memory once and goes on with a fallback; `executed` is the hash of what drew the
+    last picture. `started`: it is being drawn, and `steps_done` tells how far its picture is.
+    """
 
     requests: Sequence[PictureRequest]
     result: asyncio.Future[list[Picture]]
     abandoned: bool = False
     accepted_at: float = 0.0
     pictures: list[Picture] = field(default_factory=list)
+    retried: bool = False
+    executed: str = ""
+    started: bool = False
+    steps_done: Callable[[], int] = lambda: 0
 
     def fail(self, error: Exception) -> None:
         """Answer with an error, unless already answered."""
@@ -83,14 +91,24 @@ class JobQueue:
             self._arrived.clear()
         return job
 
+    def put_back(self, job: Job) -> None:
+        """The running job waits again, before all others; `finished` follows."""
+        self._waiting.appendleft(job)
+        self._arrived.set()
+
     def finished(self) -> None:
         """The running job is answered."""
         self._running = False
         if not self._waiting:
             self.idle.set()
 
-    def fail_all(self, error: Exception) -> None:
-        """Answer every waiting job with an error."""
+    def fail_waiting(self, error: Exception) -> None:
+        """Answer every waiting job with an error; the running one goes on."""
         while self._waiting:
-            self.take().fail(error)
+            self._waiting.popleft().fail(error)
+        self._arrived.clear()
+
+    def fail_all(self, error: Exception) -> None:
+        """Answer every waiting job with an error; none is running any more."""
+        self.fail_waiting(error)
         self.finished()

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 
 from diffusion_runtime.generation.failures import MEMORY_REASONS
 
-from .engine import NotServing
+from .engine import NotServing, OutOfTime
 from .jobs import QueueFull
 from .rank_group import GroupFailed, UndrawableRequest
 from .termination import EngineEnded
@@ -71,6 +71,9 @@ def from_engine(error: Exception, retry_after_s: int) -> ApiError:
     if isinstance(error, QueueFull):
         message = f"The queue is full; try again in {retry_after_s} s."
         return ApiError(429, message, code="queue_full", retry_after_s=retry_after_s)
+    if isinstance(error, OutOfTime):
+        message = "This engine is shutting down and had no time left for this request; send it again."
+        return ApiError(503, message, code="engine_draining", retry_after_s=1)
     if isinstance(error, NotServing):
         message = "This engine is shutting down and accepts no new requests; try again."
         return ApiError(503, message, code="engine_draining", retry_after_s=1)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from diffusion_runtime.generation.failures import RANK_DIED, RANK_HUNG, RANK_LOST
+from diffusion_runtime.generation.failures import HOST_OOM_KILLED, RANK_DIED, RANK_HUNG, RANK_LOST
 from diffusion_runtime.generation.messages import (
     Done,
     PictureFailed,
@@ -23,10 +23,13 @@ from diffusion_runtime.generation.messages import (
     RankFailure,
     Ready,
     StartRank,
+    draw_frame,
 )
+from diffusion_runtime.loading.host_memory import oom_kills
 from diffusion_runtime.planning.documents import Execution, Shape
 
 from .limits import Limits
+from .patience import overdue
 from .rank_process import Answer, RankHandle
 
 T = TypeVar("T")
@@ -55,6 +58,11 @@ class Picture:
     body: bytes
     ranks: tuple[Done, ...]
 
+    @property
+    def compiled(self) -> bool:
+        """Whether the blocks ran compiled."""
+        return all(rank.compiled for rank in self.ranks)
+
 
 @dataclass(frozen=True)
 class RankCommand:
@@ -79,6 +87,7 @@ class RankGroup:
         clock: Callable[[], float],
         shapes: tuple[Shape, ...] = (),
         guidance: bool = True,
+        oom_kills: Callable[[], int] = oom_kills,
     ) -> None:
         self._command = command
         self._execution = execution
@@ -87,6 +96,9 @@ class RankGroup:
         self._model_path = model_path
         self._limits = limits
         self._clock = clock
+        self._oom_kills = oom_kills
+        self._oom_kills_before = oom_kills()
+        self._asked = False
         self._folder = Path(tempfile.mkdtemp(prefix="diffusion-ranks-"))
         self._ranks: list[RankHandle] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -99,9 +111,14 @@ class RankGroup:
         """Of the rank processes, in rank order."""
         return [rank.process_id for rank in self._ranks]
 
+    @property
+    def steps_done(self) -> int:
+        """Of the picture being drawn, as rank 0 told."""
+        return self._ranks[0].steps_done
+
     async def start(self) -> tuple[Ready, ...]:
         """Start all ranks and wait until each has loaded. Raises GroupFailed."""
-        self._tasks.append(asyncio.create_task(self._judge()))
+        self._tasks += [asyncio.create_task(self._judge()), asyncio.create_task(self._watch())]
         for index in range(self._execution.layout.ranks):
             command = self._command
             handle = await RankHandle.spawn(index, command.arguments, command.environment, self._clock)
@@ -110,7 +127,9 @@ class RankGroup:
             handle.send(self._start_frame(index).to_dict())
         self._tasks.append(asyncio.create_task(self._expire_start()))
         ready = await self._unless_failed(self._all_ready())
-        self._tasks.append(asyncio.create_task(self._watch()))
+        for rank in self._ranks:
+            rank.heard_at = self._clock()  # before this nobody asked it
+        self._asked = True
         return tuple(ready)
 
     async def draw(self, request: PictureRequest) -> Picture:
@@ -118,9 +137,10 @@ class RankGroup:
 
         Raises UndrawableRequest (group fine) or GroupFailed (group gone).
         """
+        header, body = draw_frame(request)
         for rank in self._ranks:
             rank.begin()
-            rank.send({"kind": "draw", "request": request.to_dict()})
+            rank.send(header, body)
         answers = await self._unless_failed(self._answers())
         for result, _ in answers:
             if isinstance(result, PictureFailed):
@@ -146,7 +166,7 @@ class RankGroup:
             execution=self._execution,
             model_path=str(self._model_path),
             rendezvous=str(self._folder / "rendezvous"),
-            collective_timeout_s=self._limits.progress_s,
+            collective_timeout_s=self._limits.collective_s,
             shapes=self._shapes,
             guidance=self._guidance,
         )
@@ -183,6 +203,9 @@ class RankGroup:
             task.cancel()
 
     def _report(self, failure: RankFailure) -> None:
+        if failure.reason == RANK_DIED and self._oom_kills() > self._oom_kills_before:
+            message = f"{failure.message} The kernel killed it: the container's memory limit is reached."
+            failure = failure.model_copy(update={"reason": HOST_OOM_KILLED, "message": message})
         self._evidence.append(failure)
         self._evident.set()
 
@@ -215,19 +238,13 @@ class RankGroup:
             self._hung(rank, f"was not ready after {self._limits.start_s:.0f} s")
 
     async def _watch(self) -> None:
-        """Ping ready ranks; one that neither answers nor gets on with its picture is hung."""
-        for rank in self._ranks:
-            rank.heard_at = self._clock()  # before this nobody asked it
+        """Look at every rank; ping those that are ready. While they load, only a stopped one is noticed."""
         while not self.failed.done():
+            if self._asked:
+                for rank in self._ranks:
+                    rank.send({"kind": "ping"})
+            await asyncio.sleep(self._limits.look_s)
             for rank in self._ranks:
-                rank.send({"kind": "ping"})
-            await asyncio.sleep(min(self._limits.heartbeat_s, self._limits.progress_s) / 4)
-            for rank in self._ranks:
-                self._check(rank)
-
-    def _check(self, rank: RankHandle) -> None:
-        now = self._clock()
-        if now - rank.heard_at > self._limits.heartbeat_s:
-            self._hung(rank, f"gave no sign of life for {self._limits.heartbeat_s:.0f} s")
-        elif rank.drawing and now - rank.progress_at > self._limits.progress_s:
-            self._hung(rank, f"made no progress for {self._limits.progress_s:.0f} s")
+                what = overdue(rank.signs(self._asked), self._clock(), self._limits)
+                if what is not None:
+                    self._hung(rank, what)

@@ -7,11 +7,14 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from diffusion_runtime.generation.failures import RANK_DIED, RANK_ERROR
 from diffusion_runtime.generation.messages import Done, PictureFailed, RankFailure, Ready
 from diffusion_runtime.generation.wire import Frame, WireError, encode, read_frame_async
+
+from .patience import Signs
 
 Answer = tuple[Done | PictureFailed, bytes]
 READ_LIMIT_BYTES = 1024 * 1024
@@ -28,6 +31,8 @@ class RankHandle:
         self.ready: asyncio.Future[Ready] = loop.create_future()
         self.answer: asyncio.Future[Answer] = loop.create_future()
         self.drawing = False
+        self.steps_done = 0
+        self._stopped_at: float | None = None
         self._process = process
         self._clock = clock
 
@@ -52,15 +57,23 @@ class RankHandle:
         """Of the rank."""
         return self._process.pid
 
-    def send(self, header: dict[str, Any]) -> None:
+    def signs(self, asked: bool) -> Signs:
+        """What is known of it now. `asked`: it is being pinged, so silence means something."""
+        if not _is_stopped(self.process_id):
+            self._stopped_at = None
+        elif self._stopped_at is None:
+            self._stopped_at = self._clock()
+        return Signs(self.heard_at if asked else None, self.progress_at, self.drawing, self._stopped_at)
+
+    def send(self, header: dict[str, Any], body: bytes = b"") -> None:
         """Queue one frame; a rank that is gone is noticed by `listen`, not here."""
         if self._process.stdin is not None and not self._process.stdin.is_closing():
-            self._process.stdin.write(encode(header))
+            self._process.stdin.write(encode(header, body))
 
     def begin(self) -> None:
         """A picture starts: forget the last answer."""
         self.answer = asyncio.get_running_loop().create_future()
-        self.drawing, self.progress_at = True, self._clock()
+        self.drawing, self.progress_at, self.steps_done = True, self._clock(), 0
 
     async def listen(self, report: Callable[[RankFailure], None]) -> None:
         """Read frames until the pipe ends, which is always a failure: a rank never ends by itself in good
@@ -112,6 +125,8 @@ class RankHandle:
     def _take(self, frame: Frame) -> None:
         if frame.kind == "phase":
             self.phase, self.progress_at = str(frame.header.get("phase")), self._clock()
+            if self.phase == "denoise":
+                self.steps_done = int(frame.header.get("step", 0))
         elif frame.kind == "ready":
             self.ready.set_result(Ready.model_validate(frame.header))
         elif frame.kind in ("done", "pictureFailed"):
@@ -125,3 +140,11 @@ class RankHandle:
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         message = f"Rank {self.rank} (process {self.process_id}) ended with {how} in phase {self.phase}."
         return RankFailure(reason=RANK_DIED, message=message, phase=self.phase, rank=self.rank)
+
+
+def _is_stopped(process_id: int) -> bool:
+    """Whether a signal (SIGSTOP) keeps it from running: state T behind the name in /proc/<pid>/stat."""
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except (OSError, IndexError):
+        return False

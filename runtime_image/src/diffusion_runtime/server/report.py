@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from diffusion_runtime.generation.messages import Done, RankFailure, Ready
-from diffusion_runtime.planning.documents import EngineReport, Execution, Fallback, PhaseMeasurement, Plan
+from diffusion_runtime.loading.fitting import planned_host_bytes, planned_peak_bytes
+from diffusion_runtime.planning.documents import (
+    EngineReport,
+    Execution,
+    Fallback,
+    PhaseMeasurement,
+    Plan,
+    PlannedFigures,
+    RankMeasurement,
+)
 
 State = Literal["loading", "ready", "draining", "failed"]
 
@@ -20,44 +29,69 @@ def first_report(plan: Plan) -> EngineReport:
         device=plan.device,
         ranks=plan.layout.ranks,
         planned_peak_per_gpu_bytes=plan.memory.peak_per_gpu_bytes,
+        planned=planned_figures(plan, plan),
     )
 
 
-def executing(report: EngineReport, plan: Plan, execution: Execution) -> EngineReport:
-    """The plan itself or one of its fallbacks is being started."""
+def planned_figures(plan: Plan, execution: Execution) -> PlannedFigures:
+    """The forecast of the plan, or the little that is known beforehand of one of its fallbacks."""
+    peak, host = planned_peak_bytes(plan, execution), planned_host_bytes(plan, execution)
+    if isinstance(execution, Fallback):
+        return PlannedFigures(peak_per_gpu_bytes=peak, host_bytes=host)
+    forecast = plan.memory.phases
+    return PlannedFigures(
+        peak_per_gpu_bytes=peak,
+        host_bytes=host,
+        phases={
+            name: plan.memory.context_bytes + phase.weights_bytes + phase.activation_bytes + phase.gap_bytes
+            for name, phase in forecast
+        },
+        seconds_per_step=plan.time.per_step_seconds,
+        seconds_per_request=plan.time.per_request_seconds,
+    )
+
+
+def executing(report: EngineReport, plan: Plan, execution: Execution, why: str | None = None) -> EngineReport:
+    """The plan itself or, for the reason `why`, one of its fallbacks is being started."""
     fallback = execution if isinstance(execution, Fallback) else None
     return report.model_copy(
         update={
             "executing_hash": fallback.hash if fallback else plan.hash,
+            "executing_reason": why if fallback else None,
             "ranks": execution.layout.ranks,
-            "planned_peak_per_gpu_bytes": (
-                fallback.peak_per_gpu_bytes if fallback else plan.memory.peak_per_gpu_bytes
-            ),
+            "compiled": execution.compile.enabled,
+            "planned_peak_per_gpu_bytes": planned_peak_bytes(plan, execution),
+            "planned": planned_figures(plan, execution),
+            "measured_peak_per_gpu_bytes": None,
             "phases": {},
+            "rank_measurements": (),
         }
     )
 
 
-def with_ready(report: EngineReport, ranks: Sequence[Ready]) -> EngineReport:
-    """All ranks have loaded."""
-    load = worst_of([rank.load for rank in ranks])
-    return report.model_copy(
-        update={"load_seconds": load.seconds, "versions": ranks[0].versions, "phases": {"load": load}}
+def with_ready(report: EngineReport, ranks: Sequence[Ready], driver: str | None = None) -> EngineReport:
+    """All ranks have loaded; `driver` is the version of the GPUs' driver."""
+    measured = tuple(RankMeasurement(rank=i, phases={"load": r.load}) for i, r in enumerate(ranks))
+    versions = ranks[0].versions | ({"driver": driver} if driver else {})
+    return _with_ranks(report, measured).model_copy(
+        update={"load_seconds": max(rank.load.seconds or 0.0 for rank in ranks), "versions": versions}
     )
 
 
 def with_picture(report: EngineReport, ranks: Sequence[Done]) -> EngineReport:
     """A picture was drawn: seconds are the last picture's, bytes the highest seen so far."""
-    phases = dict(report.phases)
-    for name in ranks[0].phases:
-        now = worst_of([rank.phases[name] for rank in ranks if name in rank.phases])
-        before = phases.get(name)
-        worst = worst_of([now, before]) if before else now
-        phases[name] = worst.model_copy(update={"seconds": now.seconds})
-    seconds = sum(measured.seconds or 0.0 for measured in ranks[0].phases.values())
-    return report.model_copy(
+    before = {measured.rank: measured.phases for measured in report.rank_measurements}
+    measured = tuple(
+        RankMeasurement(
+            rank=index,
+            phases=_with_phases(before.get(index, {}), rank.phases),
+            seconds_per_step=rank.seconds_per_step,
+        )
+        for index, rank in enumerate(ranks)
+    )
+    seconds = sum(phase.seconds or 0.0 for phase in ranks[0].phases.values())
+    return _with_ranks(report, measured).model_copy(
         update={
-            "phases": phases,
             "seconds_per_step": max(rank.seconds_per_step for rank in ranks),
             "seconds_per_request": seconds,
         }
@@ -81,3 +115,27 @@ def worst_of(measurements: Sequence[PhaseMeasurement]) -> PhaseMeasurement:
     return PhaseMeasurement(
         **{name: max((v for v in found if v is not None), default=None) for name, found in values.items()}
     )
+
+
+def _with_ranks(report: EngineReport, ranks: tuple[RankMeasurement, ...]) -> EngineReport:
+    """Every rank's figures, the worst of them by phase, and the highest that the driver showed at all."""
+    names = dict.fromkeys(name for rank in ranks for name in rank.phases)
+    phases = {name: worst_of([r.phases[name] for r in ranks if name in r.phases]) for name in names}
+    shown = [phase.driver_bytes for phase in phases.values() if phase.driver_bytes is not None]
+    return report.model_copy(
+        update={
+            "rank_measurements": ranks,
+            "phases": phases,
+            "measured_peak_per_gpu_bytes": max(shown, default=None),
+        }
+    )
+
+
+def _with_phases(
+    before: Mapping[str, PhaseMeasurement], now: Mapping[str, PhaseMeasurement]
+) -> dict[str, PhaseMeasurement]:
+    phases = dict(before)
+    for name, measured in now.items():
+        known = [before[name]] if name in before else []
+        phases[name] = worst_of([measured, *known]).model_copy(update={"seconds": measured.seconds})
+    return phases

@@ -36,10 +36,9 @@ from .termination import (
     unforeseen,
     write_termination_message,
 )
+from .videos import Videos
 
 logger = logging.getLogger(__name__)
-# A client that never ends its body or never reads its answer must not keep an ended engine alive.
-LAST_ANSWERS_S = 30
 MAX_PORT = 65535
 
 
@@ -53,7 +52,7 @@ class ServeOptions:
     management_port: int
     termination_log: Path = DEFAULT_PATH
     limits: Limits = field(default_factory=Limits)
-    last_answers_s: int = LAST_ANSWERS_S
+    last_answers_s: int | None = None
 
 
 class _Server(uvicorn.Server):
@@ -69,7 +68,14 @@ def run_server(options: ServeOptions) -> int:
     try:
         asyncio.run(_serve(options))
     except EngineRefusal as refusal:
-        failure = RankFailure(reason=refusal.reason, message=refusal.message, phase="start", final=True)
+        failure = RankFailure(
+            reason=refusal.reason,
+            message=refusal.message,
+            phase="start",
+            bytes_asked=refusal.bytes_asked,
+            bytes_free=refusal.bytes_free,
+            final=True,
+        )
         return _end(options, EXIT_REFUSED, failure)
     except EngineEnded as ended:
         return _end(options, ended.exit_code, ended.failure)
@@ -85,8 +91,11 @@ async def _serve(options: ServeOptions) -> None:
     api_socket = _listen("--port", options.host, options.port)
     management_socket = _listen("--management-port", options.host, options.management_port)
     _announce(api_socket, management_socket)
-    api = _server(build_api(engine, prepared.rules), options.last_answers_s)
-    management = _server(build_management(engine), options.last_answers_s)
+    # A client that never ends its body or never reads its answer must not keep an ended engine alive.
+    last_answers_s = options.last_answers_s or max(1, int(options.limits.last_answers_s))
+    videos = Videos(prepared.videos) if prepared.videos else None
+    api = _server(build_api(engine, prepared.rules, videos), last_answers_s)
+    management = _server(build_management(engine), last_answers_s)
     servers = [
         asyncio.create_task(api.serve(sockets=[api_socket])),
         asyncio.create_task(management.serve(sockets=[management_socket])),
@@ -96,12 +105,17 @@ async def _serve(options: ServeOptions) -> None:
         loop.add_signal_handler(number, engine.drain)
     try:
         await engine.run()
+        # Clips that were finished while draining are worth nothing unless they are fetched.
+        if videos is not None:
+            await videos.all_collected(last_answers_s / 2)
     finally:
         # The answers of the last requests are still on their way: uvicorn lets them finish, then closes.
         api.should_exit = True
         await servers[0]
         management.should_exit = True
         await servers[1]
+        if videos is not None:
+            videos.close()
 
 
 def _server(app: Starlette, last_answers_s: int) -> _Server:
