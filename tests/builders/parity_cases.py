@@ -1,8 +1,8 @@
 """The cases of parity: every layout of 1, 2 and 4 ranks and every residency that a family claims.
 
-Tolerances, on latents whose standard deviation is about 1 (`Tolerance`): float32 is compared with plain
-diffusers in float32, to the bit where only the place of weights differs. bfloat16 may be no further from
-plain float32 than twice what plain bfloat16 is.
+Tolerances, on latents whose standard deviation is about 1: 5e-5 in float32 (parts are summed in another
+order, and copies of weights are aligned differently in memory, which picks other kernels). bfloat16 may be no
+further from plain float32 than twice what plain bfloat16 is.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ from itertools import product
 from pathlib import Path
 
 from builders.parity_ranks import Case
-from diffusion_runtime.generation.families import CALLS
-from diffusion_runtime.loading.folder import ModelFolder, open_folder
+from diffusion_runtime.loading.folder import open_folder
 from diffusion_runtime.models.catalog import claims_of_folder
-from diffusion_runtime.parallel.cfg import OneBatch
 from diffusion_runtime.planning.documents import CompileSettings, DtypeName, Execution, Layout, Residency
 from diffusion_runtime.planning.facts import LayoutAxis, ModelFacts
 
-EXACT, CLOSE, BFLOAT16_FACTOR = 0.0, 5e-5, 2.0
+FLOAT32_TOLERANCE, BFLOAT16_FACTOR = 5e-5, 2.0
 AXES: tuple[LayoutAxis, ...] = ("cfg", "ulysses", "ring", "tensor")
 MOST_RANKS = 4
 PLACEMENTS = ("resident", "component", "encoders", "layerwise")
@@ -51,19 +49,24 @@ class Kind:
         return (*axes, *modes.get(self.placement, [self.placement]))
 
 
-def every_kind(facts: ModelFacts, variants: bool = True) -> Iterator[Kind]:
-    """Every layout x residency in float32; with `variants`, bfloat16 and compiled once per layout and once
-    per residency.
-    """
+def every_kind(facts: ModelFacts) -> Iterator[Kind]:
+    """Every layout x residency in float32; bfloat16 and compiled once per layout and once per residency."""
     for layout in layouts(facts.correct_axes):
         for placement in placements(facts, layout):
             yield Kind(layout, placement)
-        for dtype, compiled in VARIANTS if variants else ():
+        for dtype, compiled in VARIANTS:
             yield Kind(layout, "resident", dtype, compiled)
     one = Layout()
-    for placement, (dtype, compiled) in product(placements(facts, one), VARIANTS if variants else ()):
+    for placement, (dtype, compiled) in product(placements(facts, one), VARIANTS):
         if placement != "resident":
             yield Kind(one, placement, dtype, compiled)
+
+
+def sibling_kinds(facts: ModelFacts) -> Iterator[Kind]:
+    """Of another pipeline of the same classes: every layout, and on one rank every residency."""
+    for layout in layouts(facts.correct_axes):
+        for placement in placements(facts, layout) if layout.ranks == 1 else ("resident",):
+            yield Kind(layout, placement)
 
 
 VARIANTS: tuple[tuple[DtypeName, bool], ...] = (("bfloat16", False), ("float32", True))
@@ -130,14 +133,6 @@ def case(pipeline: str, folder: Path, kind: Kind) -> Case:
         compile=CompileSettings(enabled=kind.compiled),
     )
     return Case(name=f"{pipeline}: {kind.name}", pipeline=pipeline, folder=str(folder), execution=execution)
-
-
-def tolerance(folder: ModelFolder, kind: Kind) -> float:
-    """Of a float32 case."""
-    layout = kind.layout
-    batched = isinstance(CALLS[folder.family.pipeline_class].guidance, OneBatch) and layout.cfg > 1
-    other_order = max(layout.ulysses, layout.ring, layout.tensor) > 1 or batched or kind.compiled
-    return CLOSE if other_order else EXACT
 
 
 def _residency(placement: str, component: str) -> Residency:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline
+from PIL import Image
 
 from builders.small_pipelines import SMALL
 from diffusion_runtime.generation.messages import PictureRequest
+from diffusion_runtime.loading.picture_text import PictureTextProcessor
 
 PROMPTS = {"guided": "a red circle", "plain": "a red circle on the left"}
 """Their token counts are odd and even, with every tokenizer here that does not pad."""
@@ -26,13 +30,14 @@ Arguments = dict[str, Any]
 class ParityFamily:
     """One small pipeline. `plain` makes a request the arguments of diffusers' pipeline.
 
-    `fields` are of every request; `unguided_scale` is the family's. `like` names another small pipeline with
-    the same classes, which need not be compiled and cast to bfloat16 twice.
+    `parts` are what diffusers cannot load from the folder here. `fields` are of every request;
+    `unguided_scale` is the family's. `like` names another small pipeline with the same classes.
     """
 
     plain: Callable[[PictureRequest], Arguments]
     fields: dict[str, Any] = field(default_factory=dict)
     unguided_scale: float = 1.0
+    parts: Callable[[Path], dict[str, Any]] = lambda _: {}
     like: str | None = None
 
     def requests(self) -> dict[str, PictureRequest]:
@@ -68,11 +73,58 @@ def _flux_schnell(request: PictureRequest) -> Arguments:
     return _flux(request) | {"guidance_scale": 0.0, "max_sequence_length": 256}
 
 
+def _edit(request: PictureRequest) -> Arguments:
+    pictures = [Image.open(BytesIO(data)) for data in request.input_images]
+    return _true_cfg(request) | {"image": pictures[0] if len(pictures) == 1 else pictures}
+
+
+def _edit_processor(folder: Path) -> dict[str, Any]:
+    """Without torchvision diffusers cannot load the one that the folder names."""
+    return {"processor": PictureTextProcessor.from_pretrained(str(folder / "processor"))}
+
+
+def _picture(width: int, height: int) -> bytes:
+    """Stripes of every colour."""
+    columns = np.linspace(0, 255, width, dtype=np.uint8)
+    pixels = np.stack(np.broadcast_arrays(columns, columns[::-1], np.linspace(9, 99, height)[:, None]), -1)
+    buffer = BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+EDIT_SIZE = {"width": 128, "height": 192}
+WAN_SIZE = {"frames": 5}
+
+
+def _wan(request: PictureRequest) -> Arguments:
+    guidance = {"negative_prompt": request.negative_prompt, "guidance_scale": request.guidance_scale}
+    return guidance | {"num_frames": request.frames}
+
+
+def _wan_from_picture(request: PictureRequest) -> Arguments:
+    return _wan(request) | {"image": Image.open(BytesIO(request.input_images[0]))}
+
+
 PARITY: dict[str, ParityFamily] = {
     "qwen-image": ParityFamily(_true_cfg),
+    "qwen-image edit": ParityFamily(
+        _edit, EDIT_SIZE | {"input_images": (_picture(90, 64),)}, parts=_edit_processor, like="qwen-image"
+    ),
+    "qwen-image edit plus": ParityFamily(
+        _edit,
+        EDIT_SIZE | {"input_images": (_picture(90, 64), _picture(32, 64))},
+        parts=_edit_processor,
+        like="qwen-image",
+    ),
     "z-image": ParityFamily(_z_image, unguided_scale=0.0),
     "flux": ParityFamily(_flux),
     "flux schnell": ParityFamily(_flux_schnell, like="flux"),
+    "wan": ParityFamily(_wan, WAN_SIZE),
+    "wan-2.2": ParityFamily(_wan, WAN_SIZE, like="wan"),
+    "wan-i2v": ParityFamily(_wan_from_picture, WAN_SIZE | {"input_images": (_picture(64, 96),)}, like="wan"),
+    "wan-2.2-i2v": ParityFamily(
+        _wan_from_picture, WAN_SIZE | {"input_images": (_picture(64, 96),)}, like="wan"
+    ),
 }
 
 
@@ -87,7 +139,12 @@ def write_folder(name: str, parent: Path) -> Path:
 def plain_latents(name: str, folder: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """By request: the latents of plain diffusers, every component in `dtype`."""
     family = PARITY[name]
-    pipeline = DiffusionPipeline.from_pretrained(str(folder), dtype=dtype, local_files_only=True)
+    parts = family.parts(folder)
+    pipeline = DiffusionPipeline.from_pretrained(
+        str(folder), dtype=dtype, local_files_only=True, **dict.fromkeys(parts)
+    )
+    for part, its in parts.items():
+        setattr(pipeline, part, its)
     pipeline.set_progress_bar_config(disable=True)
     return {key: _latents(pipeline, request, family) for key, request in family.requests().items()}
 

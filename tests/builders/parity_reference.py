@@ -8,10 +8,9 @@ from pathlib import Path
 
 import torch
 
-from builders.parity_cases import BFLOAT16_FACTOR, Kind, tolerance
+from builders.parity_cases import BFLOAT16_FACTOR, FLOAT32_TOLERANCE, Kind
 from builders.parity_families import plain_latents
 from builders.parity_ranks import Drawn
-from diffusion_runtime.loading.folder import open_folder
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Reference:
         difference = max(apart(drawn, self.float32) for drawn in ranks)
         if kind.dtype == "bfloat16":
             return Comparison(difference, BFLOAT16_FACTOR * self.bfloat16_error)
-        return Comparison(difference, tolerance(open_folder(self.folder), kind))
+        return Comparison(difference, FLOAT32_TOLERANCE)
 
 
 def apart(drawn: Drawn, expected: Drawn) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from builders.parity_cases import Kind, case, claims, every_kind
+from builders.parity_cases import Kind, case, claims, every_kind, sibling_kinds
 from builders.parity_families import PARITY, write_folder
 from builders.parity_ranks import draw_cases
 from builders.parity_reference import Reference
@@ -54,7 +54,8 @@ def test_one_plain_rank(name: str, ranks: int, pipelines: Path, tmp_path: Path) 
 
 
 def wanted(name: str, folder: Path) -> list[Kind]:
-    return list(every_kind(claims(folder), variants=PARITY[name].like is None))
+    kinds = every_kind if PARITY[name].like is None else sibling_kinds
+    return list(kinds(claims(folder)))
 
 
 def draw(kinds: list[Kind], reference: Reference, family: str, group: Path) -> None:

@@ -70,4 +70,6 @@ def _load_component(folder: ModelFolder, name: str, dtype: torch.dtype) -> torch
 
 def _class(folder: ModelFolder, name: str) -> Any:
     """The class that the folder names; `folder` has checked that it is allowed."""
+    if name == "processor":
+        return importlib.import_module("diffusion_runtime.loading.picture_text").PictureTextProcessor
     return getattr(importlib.import_module(folder.family.parts[name].library), folder.classes[name])
