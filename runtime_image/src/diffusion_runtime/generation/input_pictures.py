@@ -8,7 +8,6 @@ from PIL import Image, ImageOps
 
 from .undrawable import UndrawablePicture
 
-
 MAX_INPUT_PIXELS = 50_000_000
 """A small file can unpack to any size; cameras stay below this."""
 
