@@ -20,6 +20,7 @@ from PIL import Image
 from builders.small_pipelines import SMALL
 from diffusion_runtime.generation.ltx_2 import PLAIN_GUIDANCE
 from diffusion_runtime.generation.messages import PictureRequest
+from diffusion_runtime.loading.picture_text import PictureTextProcessor
 
 PROMPTS = {"guided": "a red circle", "plain": "a red circle on the left"}
 """Their token counts are odd and even, with every tokenizer here that does not pad."""
@@ -30,12 +31,15 @@ Arguments = dict[str, Any]
 class ParityFamily:
     """One small pipeline. `plain` makes a request the arguments of diffusers' pipeline.
 
-    `fields` are of every request; `unguided_scale` is the family's.
+    `parts` are what diffusers cannot load from the folder here. `fields` are of every request;
+    `unguided_scale` is the family's. `like` names another small pipeline with the same classes.
     """
 
     plain: Callable[[PictureRequest], Arguments]
     fields: dict[str, Any] = field(default_factory=dict)
     unguided_scale: float = 1.0
+    parts: Callable[[Path], dict[str, Any]] = lambda _: {}
+    like: str | None = None
 
     def requests(self) -> dict[str, PictureRequest]:
         """With and without guidance."""
@@ -86,6 +90,16 @@ def _ltx_2(request: PictureRequest) -> Arguments:
     return _clip(request) | {"frame_rate": request.fps} | PLAIN_GUIDANCE
 
 
+def _edit(request: PictureRequest) -> Arguments:
+    pictures = [Image.open(io.BytesIO(data)) for data in request.input_images]
+    return _true_cfg(request) | {"image": pictures[0] if len(pictures) == 1 else pictures}
+
+
+def _edit_processor(folder: Path) -> dict[str, Any]:
+    """Without torchvision diffusers cannot load the one that the folder names."""
+    return {"processor": PictureTextProcessor.from_pretrained(str(folder / "processor"))}
+
+
 def _picture_file(width: int, height: int) -> bytes:
     """Colours that change along both sides."""
     rows, columns = np.mgrid[0:height, 0:width]
@@ -95,20 +109,33 @@ def _picture_file(width: int, height: int) -> bytes:
     return file.getvalue()
 
 
+EDIT_SIZE = {"width": 128, "height": 192}
 CLIP: dict[str, Any] = {"width": 32, "height": 48, "frames": 9, "negative_prompt": "blue"}
 """18 tokens of the small Wan transformers: gloo gathers equal parts of a clip only, NCCL any."""
 CLIP_OF_PICTURE = CLIP | {"input_images": (_picture_file(32, 48),)}
 LTX_CLIP: dict[str, Any] = CLIP | {"height": 64, "fps": 24.0}
 PARITY: dict[str, ParityFamily] = {
     "qwen-image": ParityFamily(_true_cfg),
+    "qwen-image edit": ParityFamily(
+        _edit,
+        EDIT_SIZE | {"input_images": (_picture_file(90, 64),)},
+        parts=_edit_processor,
+        like="qwen-image",
+    ),
+    "qwen-image edit plus": ParityFamily(
+        _edit,
+        EDIT_SIZE | {"input_images": (_picture_file(90, 64), _picture_file(32, 64))},
+        parts=_edit_processor,
+        like="qwen-image",
+    ),
     "z-image": ParityFamily(_z_image, unguided_scale=0.0),
     "flux": ParityFamily(_flux),
-    "flux schnell": ParityFamily(_flux_schnell),
-    "wan": ParityFamily(_clip, fields=CLIP),
-    "wan i2v": ParityFamily(_clip_of_picture, fields=CLIP_OF_PICTURE),
-    "wan 2.2": ParityFamily(_clip, fields=CLIP),
-    "wan 2.2 i2v": ParityFamily(_clip_of_picture, fields=CLIP_OF_PICTURE),
-    "ltx-2": ParityFamily(_ltx_2, fields=LTX_CLIP),
+    "flux schnell": ParityFamily(_flux_schnell, like="flux"),
+    "wan": ParityFamily(_clip, CLIP),
+    "wan i2v": ParityFamily(_clip_of_picture, CLIP_OF_PICTURE, like="wan"),
+    "wan 2.2": ParityFamily(_clip, CLIP, like="wan"),
+    "wan 2.2 i2v": ParityFamily(_clip_of_picture, CLIP_OF_PICTURE, like="wan"),
+    "ltx-2": ParityFamily(_ltx_2, LTX_CLIP),
 }
 
 
@@ -123,7 +150,12 @@ def write_folder(name: str, parent: Path) -> Path:
 def plain_latents(name: str, folder: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """By request: the latents of plain diffusers, every component in `dtype`."""
     family = PARITY[name]
-    pipeline = DiffusionPipeline.from_pretrained(str(folder), dtype=dtype, local_files_only=True)
+    parts = family.parts(folder)
+    pipeline = DiffusionPipeline.from_pretrained(
+        str(folder), dtype=dtype, local_files_only=True, **dict.fromkeys(parts)
+    )
+    for part, its in parts.items():
+        setattr(pipeline, part, its)
     pipeline.set_progress_bar_config(disable=True)
     return {key: _latents(pipeline, request, family) for key, request in family.requests().items()}
 

@@ -18,6 +18,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from builders.parity_families import PARITY
+from builders.poison import poison
 from diffusion_runtime.generation import picture
 from diffusion_runtime.generation.build import build
 from diffusion_runtime.generation.warm import warm
@@ -137,6 +138,7 @@ def fork_rank(rank: int, ranks: int, folder: Path) -> int:
         return child
     code = 1
     try:
+        poison()
         join(folder / "rendezvous", rank, ranks, CPU, SECONDS)
         cases = Cases.model_validate_json((folder / "cases.json").read_text()).cases
         for number, case in enumerate(cases):

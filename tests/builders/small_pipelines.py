@@ -6,6 +6,7 @@ two ways to draw it agree is what they are for. `SMALL` is the list; a family ad
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,16 +15,28 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLQwenImage,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    QwenImageTransformer2DModel,
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, Qwen3Config, Qwen3Model, T5Config, T5EncoderModel
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3Config,
+    Qwen3Model,
+    T5Config,
+    T5EncoderModel,
+)
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from builders.small_tokenizers import VOCABULARY, clip_tokenizer, qwen_tokenizer, t5_tokenizer
 from builders.small_videos import SMALL_VIDEOS
+from builders.small_weights import enliven
 
 DEMO = Path(__file__).parents[2] / "runtime_image" / "models" / "demo"
 WIDTH = 32
@@ -47,6 +60,67 @@ SCHEDULER: dict[str, Any] = {"num_train_timesteps": 1000, "use_dynamic_shifting"
 def write_qwen_image(folder: Path) -> None:
     """The demo model itself: it is as small as any."""
     shutil.copytree(DEMO, folder, dirs_exist_ok=True)
+
+
+def write_qwen_image_edit(folder: Path) -> None:
+    """The demo's encoder and tokenizer, a VAE that makes few tokens of the megapixel that an edit sees."""
+    _write_qwen_image_edit(folder, "QwenImageEditPipeline")
+
+
+def write_qwen_image_edit_plus(folder: Path) -> None:
+    """The same for several pictures."""
+    _write_qwen_image_edit(folder, "QwenImageEditPlusPipeline")
+
+
+def _write_qwen_image_edit(folder: Path, pipeline_class: str) -> None:
+    torch.manual_seed(1)
+    encoder = Qwen2_5_VLForConditionalGeneration.from_pretrained(str(DEMO / "text_encoder"))
+    transformer = QwenImageTransformer2DModel(
+        patch_size=2,
+        in_channels=LATENT_CHANNELS * 4,
+        out_channels=LATENT_CHANNELS,
+        num_layers=3,
+        attention_head_dim=16,
+        num_attention_heads=4,
+        joint_attention_dim=encoder.config.text_config.hidden_size,
+        axes_dims_rope=(4, 6, 6),
+    )
+    enliven(transformer)
+    vae = AutoencoderKLQwenImage(
+        base_dim=2,
+        z_dim=LATENT_CHANNELS,
+        dim_mult=[1] * 6,
+        num_res_blocks=1,
+        temperal_downsample=[False] * 5,
+        latents_mean=[0.0] * LATENT_CHANNELS,
+        latents_std=[1.0] * LATENT_CHANNELS,
+    )
+    vision = encoder.config.vision_config
+    reader = Qwen2VLImageProcessorPil(
+        patch_size=vision.patch_size,
+        merge_size=vision.spatial_merge_size,
+        temporal_patch_size=vision.temporal_patch_size,
+        min_pixels=256,
+        max_pixels=1024,
+    )
+    parts = {
+        "text_encoder": encoder,
+        "transformer": transformer,
+        "vae": vae,
+        "scheduler": FlowMatchEulerDiscreteScheduler(**SCHEDULER),
+        "tokenizer": qwen_tokenizer(),
+    }
+    for name, part in parts.items():
+        part.save_pretrained(str(folder / name))
+    for part in (reader, qwen_tokenizer()):
+        part.save_pretrained(str(folder / "processor"))
+    index = {name: [_library(part), type(part).__name__] for name, part in parts.items()}
+    index |= {"processor": ["transformers", "Qwen2VLProcessor"]}
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline_class, **index}))
+
+
+def _library(part: Any) -> str:
+    return type(part).__module__.partition(".")[0]
 
 
 def write_z_image(folder: Path) -> None:
@@ -146,28 +220,20 @@ def small_t5_config(vocabulary: int) -> T5Config:
 
 
 def save(pipeline: Any, folder: Path) -> None:
-    """Write the folder, with weights scaled up: freshly initialised ones hardly read their inputs."""
+    """Write the folder, its transformer enlivened."""
     for name, module in pipeline.components.items():
         if isinstance(module, torch.nn.Module) and name.startswith("transformer"):
-            _enliven(module)
+            enliven(module)
     pipeline.save_pretrained(str(folder), safe_serialization=True)
-
-
-@torch.no_grad()
-def _enliven(module: torch.nn.Module) -> None:
-    """Matrices as large as keep the size of what passes through; biases and tokens not zero."""
-    for parameter in module.parameters():
-        if parameter.ndim == 2 and parameter.shape[0] > 1:
-            parameter.normal_(std=parameter.shape[1] ** -0.5)
-        elif not bool(parameter.any()):
-            parameter.normal_(std=0.1)
 
 
 SMALL: dict[str, Callable[[Path], None]] = {
     "qwen-image": write_qwen_image,
+    "qwen-image edit": write_qwen_image_edit,
+    "qwen-image edit plus": write_qwen_image_edit_plus,
     "z-image": write_z_image,
     "flux": write_flux,
     "flux schnell": write_flux_schnell,
     **SMALL_VIDEOS,
 }
-"""Name -> writes the pipeline into a folder that need not exist. The first word is the engine's family."""
+"""Name -> writes the pipeline into a folder that need not exist."""

@@ -35,6 +35,8 @@ from transformers import (
     UMT5EncoderModel,
 )
 
+from builders.small_weights import enliven
+
 WIDTH = 32
 """Of prompts in every small encoder."""
 WAN_TRANSFORMER: dict[str, Any] = {
@@ -166,7 +168,9 @@ def small_gemma_tokenizer() -> GemmaTokenizer:
 
 def _wan_transformer(seed: int = 1, **changes: Any) -> WanTransformer3DModel:
     torch.manual_seed(seed)
-    return WanTransformer3DModel(**WAN_TRANSFORMER | changes)
+    transformer = WanTransformer3DModel(**WAN_TRANSFORMER | changes)
+    enliven(transformer)
+    return transformer
 
 
 def _wan_parts() -> dict[str, Any]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from diffusion_runtime.parallel.cfg import OneBatch, TwoCalls
 
-from . import flux, ltx_2, qwen_image, wan, z_image
+from . import flux, ltx_2, qwen_image, qwen_image_edit, wan, z_image
 from .call import FamilyCall
 
 CALLS: dict[str, FamilyCall] = {
     "QwenImagePipeline": FamilyCall(qwen_image.check, qwen_image.call),
+    "QwenImageEditPipeline": FamilyCall(qwen_image_edit.check, qwen_image_edit.call),
+    "QwenImageEditPlusPipeline": FamilyCall(qwen_image_edit.check, qwen_image_edit.call),
     "ZImagePipeline": FamilyCall(
         z_image.check, z_image.call, OneBatch(z_image.BATCHED), z_image.WARM_PROMPTS
     ),

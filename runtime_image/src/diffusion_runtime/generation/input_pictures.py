@@ -8,6 +8,9 @@ from PIL import Image, ImageOps
 
 from .undrawable import UndrawablePicture
 
+MAX_INPUT_PIXELS = 50_000_000
+"""A small file can unpack to any size; cameras stay below this."""
+
 
 def open_picture(data: bytes, field: str) -> Image.Image:
     """A file to an upright RGB picture, whatever lies behind transparency in white.
@@ -16,6 +19,11 @@ def open_picture(data: bytes, field: str) -> Image.Image:
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > MAX_INPUT_PIXELS:  # of the header: nothing is unpacked yet
+                raise UndrawablePicture(
+                    f"{field} is {image.width}x{image.height}; at most {MAX_INPUT_PIXELS:,} pixels are read.",
+                    field,
+                )
             upright = ImageOps.exif_transpose(image)
             layers = upright.convert("RGBA")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -37,7 +37,8 @@ class AllowedFamily:
     `varying`: of each block call, argument and dimension of what follows the prompt's length; `name.1` is
     item 1 of `name`. `settings`: entries of model_index.json that are plain values and are the pipeline's.
     `fps`: frames per second that the model was trained for; None where it draws single pictures.
-    `input_images`: how many pictures a request brings, at least and at most.
+    `input_images`: how many pictures a request brings, at least and at most. `one_dtype`: its pipeline hands
+    tensors from one component to the next without a cast.
     """
 
     family: str
@@ -50,8 +51,22 @@ class AllowedFamily:
     input_images: tuple[int, int] = (0, 0)
     unguided_scale: float = 1.0
     embeds_guidance: bool = False
+    one_dtype: bool = False
 
 
+QWEN_PARTS: dict[str, AllowedPart] = {
+    "text_encoder": AllowedPart("transformers", "Qwen2_5_VLForConditionalGeneration", weights=True),
+    "transformer": AllowedPart("diffusers", "QwenImageTransformer2DModel", weights=True),
+    "vae": AllowedPart("diffusers", "AutoencoderKLQwenImage", weights=True),
+    "tokenizer": AllowedPart("transformers", "Qwen2Tokenizer", weights=False, also=("Qwen2TokenizerFast",)),
+    "scheduler": AllowedPart("diffusers", "FlowMatchEulerDiscreteScheduler", weights=False),
+}
+QWEN_PROCESSOR = {
+    "processor": AllowedPart("transformers", "Qwen2VLProcessor", weights=False, also=("Qwen2_5_VLProcessor",))
+}
+QWEN_VARYING = (("encoder_hidden_states", 1), ("image_rotary_emb.1", 0))
+QWEN_EDIT_VARYING = (*QWEN_VARYING, ("hidden_states", 1), ("image_rotary_emb.0", 0))
+"""Of an edit, what follows the proportions of the pictures that come with it, too."""
 T5_TOKENIZER = AllowedPart("transformers", "T5TokenizerFast", weights=False, also=("T5Tokenizer",))
 WAN_PARTS: dict[str, AllowedPart] = {
     "text_encoder": AllowedPart("transformers", "UMT5EncoderModel", weights=True),
@@ -71,14 +86,26 @@ FAMILIES: dict[str, AllowedFamily] = {
         family="qwen-image",
         pipeline_class="QwenImagePipeline",
         guidance_scale=4.0,  # true_cfg_scale of the model card
-        parts={
-            "text_encoder": AllowedPart("transformers", "Qwen2_5_VLForConditionalGeneration", weights=True),
-            "transformer": AllowedPart("diffusers", "QwenImageTransformer2DModel", weights=True),
-            "vae": AllowedPart("diffusers", "AutoencoderKLQwenImage", weights=True),
-            "tokenizer": AllowedPart("transformers", "Qwen2Tokenizer", weights=False),
-            "scheduler": AllowedPart("diffusers", "FlowMatchEulerDiscreteScheduler", weights=False),
-        },
-        varying=(("encoder_hidden_states", 1), ("image_rotary_emb.1", 0)),
+        parts=QWEN_PARTS,
+        varying=QWEN_VARYING,
+    ),
+    "qwen-image edit": AllowedFamily(
+        family="qwen-image",
+        pipeline_class="QwenImageEditPipeline",
+        guidance_scale=4.0,
+        parts=QWEN_PARTS | QWEN_PROCESSOR,
+        varying=QWEN_EDIT_VARYING,
+        input_images=(1, 1),
+        one_dtype=True,
+    ),
+    "qwen-image edit plus": AllowedFamily(
+        family="qwen-image",
+        pipeline_class="QwenImageEditPlusPipeline",
+        guidance_scale=4.0,
+        parts=QWEN_PARTS | QWEN_PROCESSOR,
+        varying=QWEN_EDIT_VARYING,
+        input_images=(1, 3),
+        one_dtype=True,
     ),
     "z-image": AllowedFamily(
         family="z-image",

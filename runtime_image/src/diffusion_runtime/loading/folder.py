@@ -113,6 +113,12 @@ def check_plan_is_for(folder: ModelFolder, family: str, execution: Execution) ->
     """EngineRefusal (PlanMismatch) when the plan was made for another model than the one in the folder."""
     _check_components(folder, family, execution)
     _check_layout(folder, execution.layout)
+    if folder.family.one_dtype and len(set(execution.dtype.values())) > 1:
+        raise EngineRefusal(
+            "PlanMismatch",
+            f"The plan's dtype differs between components, but {folder.family.pipeline_class} draws with all "
+            "of them in one: set the same for each.",
+        )
     for name, residency in execution.residency.items():
         count = sum(blocks for _, blocks in folder.blocks.get(name, ()))
         if residency.mode == "layerwise" and (count == 0 or residency.resident_blocks > count):

@@ -69,4 +69,6 @@ def load_pipeline(
 
 def _class(folder: ModelFolder, name: str) -> Any:
     """The class that the folder names; `folder` has checked that it is allowed."""
+    if name == "processor":
+        return importlib.import_module("diffusion_runtime.loading.picture_text").PictureTextProcessor
     return getattr(importlib.import_module(MODULES[folder.family.parts[name].library]), folder.classes[name])

@@ -14,6 +14,7 @@ from diffusion_runtime.models.inventory import Inventory
 from diffusion_runtime.planning.documents import ModelRef, Shape
 from diffusion_runtime.planning.errors import BadModelFolder, UnknownModel
 from diffusion_runtime.planning.facts import ModelFacts
+from diffusion_runtime.planning.parity import without_failed
 
 FAMILIES: tuple[Family, ...] = (
     qwen_image.FAMILY, wan.FAMILY, z_image.FAMILY, flux.FAMILY, ltx_2.FAMILY, mova.FAMILY,
@@ -55,13 +56,15 @@ def known_models() -> tuple[str, ...]:
 def facts_for(model_id: str) -> ModelFacts:
     """Built-in facts. Raises UnknownModel naming the known ids."""
     if model_id == demo.MODEL_ID:
-        return demo.demo_facts()
+        return without_failed(demo.demo_facts())
     if model_id not in PUBLISHED:
         raise UnknownModel(
             f"No built-in facts for model {model_id!r}; known are {', '.join(known_models())}."
         )
     family, inventory, build, shape = PUBLISHED[model_id]
-    return build(inventory, ModelRef(name=model_id, family=family, source="huggingFace"), shape)
+    return without_failed(
+        build(inventory, ModelRef(name=model_id, family=family, source="huggingFace"), shape)
+    )
 
 
 def family_named(name: str) -> Family:
@@ -74,6 +77,11 @@ def family_named(name: str) -> Family:
 
 def facts_from_folder(path: Path) -> ModelFacts:
     """Facts of a local diffusers folder, from configs and headers only. Raises BadModelFolder."""
+    return without_failed(claims_of_folder(path))
+
+
+def claims_of_folder(path: Path) -> ModelFacts:
+    """The same, with what failed parity: for the run that finds it out."""
     index = read_index(path)
     pipeline = index.get("_class_name")
     family = next((f for f in FAMILIES if pipeline in f.pipelines), None)

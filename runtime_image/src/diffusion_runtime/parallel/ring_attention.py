@@ -32,7 +32,8 @@ def attention_for_ring(
     """
     if attn_mask is not None or is_causal or enable_gqa or dropout_p:
         raise RuntimeError("ring attention takes no mask, causality, grouped heads or dropout")
-    out, lse = _kernel(*(tensor.transpose(1, 2).contiguous() for tensor in (query, key, value)), scale)
+    query, key, value = (tensor.transpose(1, 2).contiguous() for tensor in (query, key, value))
+    out, lse = _kernel(query, key, value, scale)
     out, lse = out.transpose(1, 2).contiguous(), lse.transpose(1, 2).contiguous()
     return (out, lse) if return_lse else out
 

@@ -18,7 +18,7 @@ from diffusers.hooks.tensor_parallel import (
     resolve_tp_shard_specs,
 )
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.distributed.tensor import DTensor, Placement, Replicate, Shard
 from torch.distributed.tensor.parallel import parallelize_module
 
 
@@ -41,10 +41,12 @@ def apply_tensor_parallel(transformer: Any, mesh: DeviceMesh, device: torch.devi
 def _sliced(
     whole: torch.nn.Parameter, spec: TPShardSpec, mesh: DeviceMesh, device: torch.device
 ) -> torch.nn.Parameter:
-    if spec.dim is None:
-        local, placement = whole.data, Replicate()
-    else:
+    local, placement = whole.data, _placement(spec)
+    if spec.dim is not None:
         local = _local_shard(whole.data, spec.dim, spec.block_sizes, mesh)
-        placement = Shard(spec.dim)
     sliced = DTensor.from_local(local.to(device), mesh, [placement], run_check=False)
     return torch.nn.Parameter(sliced, requires_grad=False)
+
+
+def _placement(spec: TPShardSpec) -> Placement:
+    return Replicate() if spec.dim is None else Shard(spec.dim)
