@@ -72,6 +72,11 @@ class Engine:
         """Whether requests are served now."""
         return self.report.state == "ready"
 
+    @property
+    def executing(self) -> Execution:
+        """The plan or the fallback of it that is followed now."""
+        return self._executions[0]
+
     def submit(self, requests: Sequence[PictureRequest]) -> Job:
         """Accept a request. Raises QueueFull or NotServing."""
         if not self._accepting:
