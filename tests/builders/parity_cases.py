@@ -55,7 +55,8 @@ def every_kind(facts: ModelFacts) -> Iterator[Kind]:
         for placement in placements(facts, layout):
             yield Kind(layout, placement)
         for dtype, compiled in VARIANTS:
-            yield Kind(layout, "resident", dtype, compiled)
+            if not (compiled and layout.tensor > 1):  # refused: sliced matrices cannot be compiled
+                yield Kind(layout, "resident", dtype, compiled)
     one = Layout()
     for placement, (dtype, compiled) in product(placements(facts, one), VARIANTS):
         if placement != "resident":

@@ -14,6 +14,7 @@ import torch
 from diffusion_runtime.generation import build
 from diffusion_runtime.planning.documents import Residency
 from diffusion_runtime.residency.layerwise import LayerwiseBlocks, Slot
+from diffusion_runtime.storage import Fill
 
 _place = build.place
 _release, _allocate = LayerwiseBlocks._release, LayerwiseBlocks._allocate
@@ -30,10 +31,11 @@ def place(
     module: torch.nn.Module,
     residency: Residency,
     device: torch.device,
+    fill: Fill,
     blocks: Sequence[torch.nn.Module] = (),
 ) -> Any:
     """As the engine's, but a component that is not in use has NaN for weights."""
-    in_use = _place(module, residency, device, blocks)
+    in_use = _place(module, residency, device, fill, blocks)
     if residency.mode != "component":
         return in_use
     tensors = [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]

@@ -1,7 +1,7 @@
 """Clips that the engine draws are those of plain diffusers: same folder, same seed, float32 on the CPU.
 
 Frames (before they are encoded), sound and latents are equal bit for bit, wherever weights live. The
-reference gets its weights at aligned addresses, as the engine does: else kernels of the CPU sum in another order.
+reference gets its weights at aligned addresses, as the engine does: else the CPU sums in another order.
 """
 
 from __future__ import annotations

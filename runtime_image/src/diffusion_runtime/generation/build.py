@@ -6,6 +6,7 @@ Nothing here decides; the plan did. What this version does not execute was refus
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,6 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
-from torch.distributed.device_mesh import DeviceMesh
 
 from diffusion_runtime.loading.attention import apply_attention
 from diffusion_runtime.loading.compiled import CompiledBlocks
@@ -26,9 +26,9 @@ from diffusion_runtime.parallel.fsdp import shard
 from diffusion_runtime.parallel.ranks import layout_mesh
 from diffusion_runtime.parallel.sequence import apply_sequence_parallel
 from diffusion_runtime.parallel.tensor import apply_tensor_parallel
-from diffusion_runtime.planning.documents import ComponentKind, Execution, Layout
+from diffusion_runtime.planning.documents import ComponentKind, Execution
 from diffusion_runtime.residency.owner import ComponentOwner, Phase
-from diffusion_runtime.residency.placement import place
+from diffusion_runtime.residency.placement import InUse, place
 from diffusion_runtime.storage import Fill
 
 from .call import FamilyCall
@@ -98,9 +98,13 @@ def build(
             apply_attention(module, execution.attention.backend, device.type)
         if blocks and compiled is not None:
             compiled.add(blocks)
-        if blocks and mesh is not None:
-            _split_work(module, execution.layout, mesh, device)
-        if blocks and execution.layout.fsdp:
+        if blocks and mesh is not None and execution.layout.tensor > 1:
+            apply_tensor_parallel(module, mesh["tensor"], device, fill)
+        if blocks and mesh is not None and execution.layout.ulysses * execution.layout.ring > 1:
+            apply_sequence_parallel(module, mesh, device)
+        if blocks and execution.layout.tensor > 1:
+            in_use: InUse = nullcontext  # its slices are on the device for good
+        elif blocks and execution.layout.fsdp:
             in_use = shard(module, blocks, execution.layout.fsdp_blocks_per_unit, device, fill)
         else:
             in_use = place(module, execution.residency[name], device, fill, blocks)
@@ -130,14 +134,6 @@ def build(
         input_images=folder.family.input_images[0],
         unguided_scale=folder.family.unguided_scale,
     )
-
-
-def _split_work(transformer: torch.nn.Module, layout: Layout, mesh: DeviceMesh, device: torch.device) -> None:
-    """What changes inside of a transformer before its weights are placed; guidance is split around it."""
-    if layout.tensor > 1:
-        apply_tensor_parallel(transformer, mesh["tensor"], device)
-    if layout.ulysses > 1 or layout.ring > 1:
-        apply_sequence_parallel(transformer, mesh, device)
 
 
 def _children(module: torch.nn.Module, path: str) -> list[torch.nn.Module]:

@@ -73,6 +73,8 @@ def _unsupported_layout(execution: Execution) -> str | None:
     layout = execution.layout
     if layout.ring > 1 and layout.ulysses > 1:
         return f"layout.ring={layout.ring} with layout.ulysses={layout.ulysses}"
+    if layout.tensor > 1 and execution.compile.enabled:
+        return f"compile.enabled=true with layout.tensor={layout.tensor}"
     if layout.tensor > 1 and layout.fsdp:
         return f"layout.tensor={layout.tensor} with layout.fsdp=true"
     if layout.cfg not in (1, 2):

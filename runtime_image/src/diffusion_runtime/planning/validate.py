@@ -193,6 +193,12 @@ def _check_axes(facts: ModelFacts, intent: Intent, guided: bool) -> None:
             f"ring is {degrees['ring']} together with ulysses {degrees['ulysses']}, but prompts of any "
             "length can be split one way only: use one of them.",
         )
+    if degrees["tensor"] > 1 and intent.compile:
+        raise BadRequest(
+            "compile",
+            f"compile is true together with tensor {degrees['tensor']}, but sliced matrices cannot be "
+            "compiled for prompts of any length: leave one of them out.",
+        )
     heads = facts.denoise.heads
     for axis in ("ulysses", "tensor"):
         if heads % degrees[axis]:

@@ -24,6 +24,7 @@ from starlette.routing import Route
 
 from .body import json_body
 from .engine import Engine
+from .image_edits import edit_form
 from .image_request import ImagesRequest, PictureRules, parse_images_request
 from .jobs import Job
 from .openai_errors import ApiError, from_engine
@@ -52,10 +53,13 @@ def build_api(engine: Engine, rules: PictureRules, videos: Videos | None = None)
         clips = [Route(path, refuse, methods=methods) for path in ("/v1/videos", "/v1/videos/{rest:path}")]
     else:
         clips = VideosApi(engine, videos, api.retry_after_s).routes(api.answered)
-    pictures = api.generate if videos is None else api.refuse_pictures
+    edits = rules.input_images[0] > 0
+    generate = api.refuse_pictures if videos is not None else api.refuse_generation if edits else api.generate
+    edit = api.refuse_pictures if videos is not None else api.edit if edits else api.refuse_edits
     return Starlette(
         routes=[
-            Route("/v1/images/generations", api.answered(pictures), methods=["POST"]),
+            Route("/v1/images/generations", api.answered(generate), methods=["POST"]),
+            Route("/v1/images/edits", api.answered(edit), methods=["POST"]),
             *clips,
             Route("/v1/models", api.answered(api.models), methods=["GET"]),
             Route("/v1/models/{model:path}", api.answered(api.model), methods=["GET"]),
@@ -109,14 +113,30 @@ class Api:
 
     async def generate(self, request: Request) -> Response:
         """Draw pictures; waits in the queue, then for the ranks."""
+
+        async def parsed() -> ImagesRequest:
+            return parse_images_request(await json_body(request, MAX_BODY_BYTES), self._rules)
+
+        return await self._draw(request, parsed)
+
+    async def edit(self, request: Request) -> Response:
+        """Draw pictures from the pictures of a form."""
+
+        async def parsed() -> ImagesRequest:
+            fields, pictures = await edit_form(request, self._rules)
+            return parse_images_request(fields, self._rules, input_images=pictures)
+
+        return await self._draw(request, parsed)
+
+    async def _draw(self, request: Request, parsed: Callable[[], Awaitable[ImagesRequest]]) -> Response:
         outcome = "refused"
         try:
-            wanted = parse_images_request(await json_body(request, MAX_BODY_BYTES), self._rules)
+            wanted = await parsed()
             outcome = "failed"
             try:
                 job = self._engine.submit(wanted.pictures)
                 pictures = await _result(job, request)
-                drawn = self._drawn_headers(job)
+                drawn = self._drawn_headers(job, wanted.pictures[0].guided)
             except Exception as error:
                 raise from_engine(error, self.retry_after_s()) from error
             outcome = "drawn"
@@ -132,17 +152,32 @@ class Api:
         message = f"{self._rules.model!r} makes clips, not pictures; use POST /v1/videos."
         raise ApiError(400, message, param="model", code="model_not_supported")
 
+    async def refuse_generation(self, _: Request) -> Response:
+        """The generations call where the model edits pictures."""
+        message = f"{self._rules.model!r} edits pictures; send them to POST /v1/images/edits."
+        raise ApiError(400, message, param="model", code="model_not_supported")
+
+    async def refuse_edits(self, _: Request) -> Response:
+        """The edits call where the model draws from words alone."""
+        message = f"{self._rules.model!r} draws from words alone; use POST /v1/images/generations."
+        raise ApiError(400, message, param="model", code="model_not_supported")
+
     def _model(self) -> dict[str, Any]:
         return {"id": self._rules.model, "object": "model", "created": 0, "owned_by": "diffusion-operator"}
 
-    def _drawn_headers(self, job: Job) -> dict[str, str]:
-        """How the pictures were drawn: with compiled blocks or not, by the plan or by a fallback of it."""
+    def _drawn_headers(self, job: Job, guided: bool) -> dict[str, str]:
+        """How the pictures were drawn: with compiled blocks or not, by the plan or by a fallback of it, and
+        on how many ranks for nothing: without guidance there is no second branch for them to compute.
+        """
         report = self._engine.report
+        layout = self._engine.executing.layout
+        idle = 0 if guided else layout.ranks - layout.ranks // layout.cfg
         compiled = bool(job.pictures) and all(picture.compiled for picture in job.pictures)
         fallback = job.executed not in ("", report.plan_hash)
         return {
             "x-diffusion-compiled": str(compiled).lower(),
             "x-diffusion-fallback": str(fallback).lower(),
+            "x-diffusion-idle-ranks": str(idle),
         }
 
     def retry_after_s(self) -> int:

@@ -80,6 +80,11 @@ class Engine:
             return self.report
         return self.report.model_copy(update={"load_idle_seconds": round(self._clock() - at, 1)})
 
+    @property
+    def executing(self) -> Execution:
+        """The plan or the fallback of it that is followed now."""
+        return self._executions[0]
+
     def submit(self, requests: Sequence[PictureRequest]) -> Job:
         """Accept a request. Raises QueueFull or NotServing."""
         if not self._accepting:

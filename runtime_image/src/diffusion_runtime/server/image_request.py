@@ -1,5 +1,5 @@
-"""POST /v1/images/generations: the JSON body to pictures to draw, or one sentence naming the field that is
-wrong.
+"""POST /v1/images/generations and /edits: fields to pictures to draw, or one sentence naming the field
+that is wrong.
 
 Every field is either acted on or refused; none is ignored. `user` is the one exception: OpenAI defines it as
 a label.
@@ -33,6 +33,7 @@ PASSIVE_FIELDS: dict[str, tuple[Any, ...]] = {
     "moderation": ("auto", "low"),
     "stream": (False,),
     "partial_images": (0,),
+    "input_fidelity": ("low",),
 }
 ACTIVE_FIELDS = frozenset(
     {
@@ -57,7 +58,10 @@ ACTIVE_FIELDS = frozenset(
 
 @dataclass(frozen=True)
 class PictureRules:
-    """What this engine draws: from its plan and its model folder."""
+    """What this engine draws: from its plan and its model folder.
+
+    `input_images`: pictures that a request brings, at least and at most.
+    """
 
     model: str
     pixel_multiple: int
@@ -66,6 +70,7 @@ class PictureRules:
     guidance_scale: float
     unguided_scale: float = 1.0
     embeds_guidance: bool = False
+    input_images: tuple[int, int] = (0, 0)
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
@@ -98,6 +103,7 @@ def rules_of(plan: Plan, pixel_multiple: int, family: AllowedFamily) -> PictureR
         guidance_scale=family.guidance_scale if plan.guidance else family.unguided_scale,
         unguided_scale=family.unguided_scale,
         embeds_guidance=family.embeds_guidance,
+        input_images=family.input_images,
     )
 
 
@@ -110,9 +116,12 @@ class ImagesRequest:
 
 
 def parse_images_request(
-    body: Any, rules: PictureRules, new_seed: Callable[[], int] = lambda: secrets.randbelow(MAX_CHOSEN_SEED)
+    body: Any,
+    rules: PictureRules,
+    new_seed: Callable[[], int] = lambda: secrets.randbelow(MAX_CHOSEN_SEED),
+    input_images: tuple[bytes, ...] = (),
 ) -> ImagesRequest:
-    """Check every field. Raises ApiError (400, or 404 for another model)."""
+    """Check every field; `input_images` came beside them. Raises ApiError (400, or 404 for another model)."""
     if not isinstance(body, dict):
         raise ApiError(400, f"The body must be a JSON object, not {_kind(body)}.", code="invalid_body")
     body = {name: value for name, value in body.items() if value is not None}
@@ -133,6 +142,7 @@ def parse_images_request(
         seed=_integer(body, "seed", 0, MAX_SEED, -1 if "seed" in body else new_seed()),
         output_format=output_format,
         compression=_compression(body, output_format),
+        input_images=input_images,
     )
     count = _integer(body, "n", 1, MAX_PICTURES, 1)
     _choice(body, "response_format", ("b64_json",), "b64_json")
