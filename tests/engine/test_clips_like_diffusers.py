@@ -1,7 +1,7 @@
 """Clips that the engine draws are those of plain diffusers: same folder, same seed, float32 on the CPU.
 
-Frames (before they are encoded), sound and latents are equal bit for bit, wherever weights live. The reference
-gets its weights at aligned addresses, as the engine does: kernels of the CPU sum in another order otherwise.
+Frames (before they are encoded), sound and latents are equal bit for bit, wherever weights live. The
+reference gets its weights at aligned addresses, as the engine does: else the CPU's kernels sum otherwise.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusers.utils.torch_utils import get_module_execution_device
 from PIL import Image
 
 from builders.small_videos import SMALL_VIDEOS
-from diffusion_runtime.generation.build import build
+from diffusion_runtime.generation.build import _say_device, build
 from diffusion_runtime.generation.ltx_2 import PLAIN_GUIDANCE
 from diffusion_runtime.generation.messages import PictureRequest
 from diffusion_runtime.generation.picture import draw, draw_latents
@@ -195,6 +196,14 @@ def test_requests_that_are_wrong_are_refused_before_weights_move(
         draw(built, request_for(folder, **changes), lambda phase, step: seen.append(phase))
     assert refused.value.field == field
     assert not seen
+
+
+def test_diffusers_is_told_where_inputs_of_parked_weights_belong() -> None:
+    """It would send the prompt's tokens and the latents to the host, where the weights are until the call."""
+    module = torch.nn.Linear(2, 2)
+    assert get_module_execution_device(module) == CPU
+    _say_device(module, torch.device("cuda", 0))
+    assert get_module_execution_device(module) == torch.device("cuda", 0)
 
 
 def test_mova_is_refused_because_diffusers_lacks_it(tmp_path: Path) -> None:
