@@ -105,9 +105,9 @@ PARITY: dict[str, ParityFamily] = {
     "flux": ParityFamily(_flux),
     "flux schnell": ParityFamily(_flux_schnell),
     "wan": ParityFamily(_clip, fields=CLIP),
-    "wan i2v": ParityFamily(_clip_of_picture, fields=CLIP_OF_PICTURE),
-    "wan 2.2": ParityFamily(_clip, fields=CLIP),
-    "wan 2.2 i2v": ParityFamily(_clip_of_picture, fields=CLIP_OF_PICTURE),
+    "wan-i2v": ParityFamily(_clip_of_picture, fields=CLIP_OF_PICTURE),
+    "wan-2.2": ParityFamily(_clip, fields=CLIP),
+    "wan-2.2-i2v": ParityFamily(_clip_of_picture, fields=CLIP_OF_PICTURE),
     "ltx-2": ParityFamily(_ltx_2, fields=LTX_CLIP),
 }
 

@@ -148,7 +148,7 @@ def test_wherever_weights_live_latents_are_those_of_diffusers(
 
 
 def test_each_expert_moves_when_it_is_first_called(folders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = folders["wan 2.2"]
+    folder = folders["wan-2.2"]
     built = build(str(folder.path), execution_of(folder, MOVED, MOVED), 0, CPU)
     used: list[str] = []
     use = built.owner.use
@@ -182,8 +182,8 @@ def test_vae_decodes_clips_in_tiles(folders: Any, plain: Any) -> None:
         ("wan", {"negative_prompt": "red " * 600}, "negative_prompt"),
         ("wan", {"guidance_scale_2": 3.0}, "guidance_scale_2"),
         ("ltx-2", {"prompt": "red " * 600}, "prompt"),
-        ("wan i2v", {"input_images": ()}, "input_reference"),
-        ("wan i2v", {"input_images": (b"no picture",)}, "input_reference"),
+        ("wan-i2v", {"input_images": ()}, "input_reference"),
+        ("wan-i2v", {"input_images": (b"no picture",)}, "input_reference"),
     ],
 )
 def test_requests_that_are_wrong_are_refused_before_weights_move(
