@@ -132,9 +132,9 @@ PARITY: dict[str, ParityFamily] = {
     "flux": ParityFamily(_flux),
     "flux schnell": ParityFamily(_flux_schnell, like="flux"),
     "wan": ParityFamily(_clip, CLIP),
-    "wan i2v": ParityFamily(_clip_of_picture, CLIP_OF_PICTURE, like="wan"),
-    "wan 2.2": ParityFamily(_clip, CLIP, like="wan"),
-    "wan 2.2 i2v": ParityFamily(_clip_of_picture, CLIP_OF_PICTURE, like="wan"),
+    "wan-i2v": ParityFamily(_clip_of_picture, CLIP_OF_PICTURE, like="wan"),
+    "wan-2.2": ParityFamily(_clip, CLIP, like="wan"),
+    "wan-2.2-i2v": ParityFamily(_clip_of_picture, CLIP_OF_PICTURE, like="wan"),
     "ltx-2": ParityFamily(_ltx_2, LTX_CLIP),
 }
 

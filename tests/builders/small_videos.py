@@ -200,8 +200,8 @@ def small_t5_tokenizer() -> T5Tokenizer:
 
 SMALL_VIDEOS: dict[str, Callable[[Path], None]] = {
     "wan": wan,
-    "wan i2v": wan_image_to_video,
-    "wan 2.2": wan_two_experts,
-    "wan 2.2 i2v": wan_two_experts_image_to_video,
+    "wan-i2v": wan_image_to_video,
+    "wan-2.2": wan_two_experts,
+    "wan-2.2-i2v": wan_two_experts_image_to_video,
     "ltx-2": ltx_2,
 }

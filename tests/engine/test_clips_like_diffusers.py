@@ -1,7 +1,7 @@
 """Clips that the engine draws are those of plain diffusers: same folder, same seed, float32 on the CPU.
 
 Frames (before they are encoded), sound and latents are equal bit for bit, wherever weights live. The
-reference gets its weights at aligned addresses, as the engine does: else the CPU sums in another order.
+reference gets its weights at aligned addresses, as the engine does: else the CPU's kernels sum otherwise.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusers.utils.torch_utils import get_module_execution_device
 from PIL import Image
 
 from builders.small_videos import SMALL_VIDEOS
-from diffusion_runtime.generation.build import build
+from diffusion_runtime.generation.build import _say_device, build
 from diffusion_runtime.generation.ltx_2 import PLAIN_GUIDANCE
 from diffusion_runtime.generation.messages import PictureRequest
 from diffusion_runtime.generation.picture import draw, draw_latents
@@ -147,7 +148,7 @@ def test_wherever_weights_live_latents_are_those_of_diffusers(
 
 
 def test_each_expert_moves_when_it_is_first_called(folders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = folders["wan 2.2"]
+    folder = folders["wan-2.2"]
     built = build(str(folder.path), execution_of(folder, MOVED, MOVED), 0, CPU)
     used: list[str] = []
     use = built.owner.use
@@ -181,8 +182,8 @@ def test_vae_decodes_clips_in_tiles(folders: Any, plain: Any) -> None:
         ("wan", {"negative_prompt": "red " * 600}, "negative_prompt"),
         ("wan", {"guidance_scale_2": 3.0}, "guidance_scale_2"),
         ("ltx-2", {"prompt": "red " * 600}, "prompt"),
-        ("wan i2v", {"input_images": ()}, "input_reference"),
-        ("wan i2v", {"input_images": (b"no picture",)}, "input_reference"),
+        ("wan-i2v", {"input_images": ()}, "input_reference"),
+        ("wan-i2v", {"input_images": (b"no picture",)}, "input_reference"),
     ],
 )
 def test_requests_that_are_wrong_are_refused_before_weights_move(
@@ -195,6 +196,14 @@ def test_requests_that_are_wrong_are_refused_before_weights_move(
         draw(built, request_for(folder, **changes), lambda phase, step: seen.append(phase))
     assert refused.value.field == field
     assert not seen
+
+
+def test_diffusers_is_told_where_inputs_of_parked_weights_belong() -> None:
+    """It would send the prompt's tokens and the latents to the host, where the weights are until the call."""
+    module = torch.nn.Linear(2, 2)
+    assert get_module_execution_device(module) == CPU
+    _say_device(module, torch.device("cuda", 0))
+    assert get_module_execution_device(module) == torch.device("cuda", 0)
 
 
 def test_mova_is_refused_because_diffusers_lacks_it(tmp_path: Path) -> None:

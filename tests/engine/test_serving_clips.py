@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # every
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
     root = tmp_path_factory.mktemp("clips")
-    folder = write_folder("wan i2v", root)
+    folder = write_folder("wan-i2v", root)
     kinds = open_folder(folder).kinds
     execution = cpu_execution(
         residency=dict.fromkeys(kinds, Residency(mode="component")), dtype=dict.fromkeys(kinds, "float32")
