@@ -196,8 +196,8 @@ def _check_axes(facts: ModelFacts, intent: Intent, guided: bool) -> None:
     if degrees["tensor"] > 1 and intent.compile:
         raise BadRequest(
             "compile",
-            f"compile is true together with tensor {degrees['tensor']}, but sliced matrices cannot be compiled "
-            "for prompts of any length: leave one of them out.",
+            f"compile is true together with tensor {degrees['tensor']}, but sliced matrices cannot be "
+            "compiled for prompts of any length: leave one of them out.",
         )
     heads = facts.denoise.heads
     for axis in ("ulysses", "tensor"):
