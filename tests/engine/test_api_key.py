@@ -10,6 +10,7 @@ import openai
 import pytest
 from starlette.applications import Starlette
 
+from diffusion_runtime.loading.allowed import FAMILIES
 from diffusion_runtime.loading.refusal import EngineRefusal
 from diffusion_runtime.server.api import build_api
 from diffusion_runtime.server.api_key import KEY_VARIABLE, ApiKey, take_api_key
@@ -23,7 +24,7 @@ PLAN = plan_for(cpu_execution())
 
 
 def app(folder: Path, key: ApiKey | None) -> Starlette:
-    return build_api(fake_engine(folder, PLAN, [{}]), rules_of(PLAN, 16, 4.0), key)
+    return build_api(fake_engine(folder, PLAN, [{}]), rules_of(PLAN, 16, FAMILIES["qwen-image"]), key=key)
 
 
 def http_client(application: Starlette) -> httpx.AsyncClient:

@@ -86,6 +86,11 @@ class Engine:
             return self.report
         return self.report.model_copy(update={"load_idle_seconds": round(self._clock() - at, 1)})
 
+    @property
+    def executing(self) -> Execution:
+        """The plan or the fallback of it that is followed now."""
+        return self._executions[0]
+
     def submit(self, requests: Sequence[PictureRequest]) -> Job:
         """Accept a request. Raises QueueFull or NotServing."""
         if not self._accepting:
@@ -176,6 +181,7 @@ class Engine:
         """Draw one job. Raises GroupFailed after answering it with the same, or after putting it back."""
         self.metrics.queue_length.set(len(self.queue))
         self.metrics.running.set(1)
+        job.started, job.steps_done = True, lambda: group.steps_done
         try:
             for request in job.requests[len(job.pictures) :]:
                 if job.abandoned:
@@ -192,7 +198,7 @@ class Engine:
             # Readiness first: who reads the error must not find the engine still green.
             self._set_loading()
             if self._can_retry(job, lost.failure):
-                job.retried = True
+                job.retried, job.started = True, False
                 self.queue.put_back(job)
             else:
                 job.fail(lost)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from diffusion_runtime.generation.messages import PictureRequest
@@ -24,7 +24,7 @@ class Job:
     """One request for one or more pictures, drawn one after the other. `result` resolves exactly once.
 
     `retried`: it ran out of memory once and goes on with a fallback; `executed` is the hash of what drew the
-    last picture.
+    last picture. `started`: it is being drawn, and `steps_done` tells how far its picture is.
     """
 
     requests: Sequence[PictureRequest]
@@ -34,6 +34,8 @@ class Job:
     pictures: list[Picture] = field(default_factory=list)
     retried: bool = False
     executed: str = ""
+    started: bool = False
+    steps_done: Callable[[], int] = lambda: 0
 
     def fail(self, error: Exception) -> None:
         """Answer with an error, unless already answered."""
