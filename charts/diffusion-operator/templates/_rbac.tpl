@@ -40,6 +40,15 @@
   verbs:
   - list
   - watch
+# which nodes can mount the volume that holds a model
+- apiGroups:
+  - ''
+  resources:
+  - persistentvolumeclaims
+  - persistentvolumes
+  verbs:
+  - list
+  - watch
 # plans, identities and addresses of engines
 - apiGroups:
   - ''
@@ -59,6 +68,18 @@
   - apps
   resources:
   - deployments
+  verbs:
+  - get
+  - list
+  - watch
+  - create
+  - patch
+  - delete
+# look at a model and fetch it, before GPUs are asked for
+- apiGroups:
+  - batch
+  resources:
+  - jobs
   verbs:
   - get
   - list

@@ -60,7 +60,9 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
         parser.error(f"--minimum-driver: {error}")
     instance = environment.get("HOSTNAME") or socket.gethostname()
     return OperatorSettings(
-        render=RenderSettings(given.engine_image, given.engine_image_pull_policy),
+        render=RenderSettings(
+            given.engine_image, given.engine_image_pull_policy, hub_endpoint=given.hub_endpoint
+        ),
         client=ClientSettings(
             kubeconfig=given.kubeconfig or None, rate_per_s=given.api_qps, burst=given.api_burst
         ),
@@ -92,6 +94,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add(
         "--engine-image-pull-policy", "DIFFUSION_ENGINE_IMAGE_PULL_POLICY", "IfNotPresent", "Its pull policy."
     )
+    add("--hub-endpoint", "DIFFUSION_HUB_ENDPOINT", "", "Model hub or mirror; empty: the public hub.")
     add("--namespaces", "DIFFUSION_NAMESPACES", "", "Namespaces to serve, comma separated; empty: all.")
     add("--kubeconfig", "DIFFUSION_KUBECONFIG", "", "Kubeconfig file; empty: the pod's service account.")
     add("--node-pools", "DIFFUSION_NODE_POOLS", "[]", "Pools that can grow, a JSON list as the Helm value.")

@@ -44,11 +44,18 @@ CLUSTER_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         ("",),
+        ("persistentvolumeclaims", "persistentvolumes"),
+        ("list", "watch"),
+        "which nodes can mount the volume that holds a model",
+    ),
+    Rule(
+        ("",),
         ("configmaps", "serviceaccounts", "services"),
         _OWN,
         "plans, identities and addresses of engines",
     ),
     Rule(("apps",), ("deployments",), _OWN, "the pods of each hardware group"),
+    Rule(("batch",), ("jobs",), _OWN, "look at a model and fetch it, before GPUs are asked for"),
     Rule(
         ("apps",),
         ("replicasets",),
