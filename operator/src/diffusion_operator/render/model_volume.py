@@ -111,8 +111,10 @@ def room_bytes(files_bytes: int) -> int:
 
 
 def _source_env(spec: DiffusionDeploymentSpec, settings: RenderSettings) -> list[dict[str, Any]]:
-    source, found = spec.model.source, []
+    source = spec.model.source
+    found: list[dict[str, Any]] = []
     if source.hugging_face:
+        found.append({"name": "HF_HUB_OFFLINE", "value": "0"})  # the image says 1
         if settings.hub_endpoint:
             found.append({"name": "HF_ENDPOINT", "value": settings.hub_endpoint})
         if spec.model.secret_ref:
