@@ -104,7 +104,8 @@ def test_a_model_on_a_claim_draws(room: Room) -> None:
         jobs = json.loads(room.kubectl("get", "jobs", "-o", "json"))["items"]
         assert jobs == []
         with room.client("model") as client:
-            answer = client.images.generate(model="model", prompt="a red circle", size="128x128")
+            name = f"pvc/{CLAIM}/qwen/one"
+            answer = client.images.generate(model=name, prompt="a red circle", size="128x128")
         assert answer.data is not None
         assert base64.b64decode(answer.data[0].b64_json or "").startswith(PNG_SIGNATURE)
     finally:

@@ -35,6 +35,9 @@ WATCHED = (
     "/api/v1/serviceaccounts",
     "/apis/policy/v1/poddisruptionbudgets",
     "/apis/apps/v1/replicasets",
+    "/apis/batch/v1/jobs",
+    "/api/v1/persistentvolumeclaims",
+    "/api/v1/persistentvolumes",
 )
 OURS = {"app.kubernetes.io/managed-by": "diffusion-operator", "diffusion-operator.io/deployment": "demo"}
 KEY = DeploymentKey("team", "demo")
