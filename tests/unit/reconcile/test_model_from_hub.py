@@ -8,8 +8,18 @@ from typing import Any
 
 import pytest
 
-from diffusion_operator.kube.resources import CONFIG_MAPS, DEPLOYMENTS, JOBS, JsonObject
-from unit.reconcile.model_jobs import COMMIT, claim, end, failure, job, jobs, told_facts
+from diffusion_operator.kube.resources import CONFIG_MAPS, DEPLOYMENTS, JOBS, PODS, JsonObject
+from unit.reconcile.model_jobs import (
+    COMMIT,
+    JOB_LABEL,
+    claim,
+    end,
+    failure,
+    job,
+    jobs,
+    store,
+    told_facts,
+)
 from unit.reconcile.worlds import World, demo, world
 
 HUB: JsonObject = {
@@ -17,6 +27,7 @@ HUB: JsonObject = {
     "secretRef": {"name": "hub-token"},
 }
 CACHE = {"pvc": {"claimName": "cache"}}
+NO_IMAGE = {"reason": "ErrImagePull", "message": "no such tag"}
 
 
 def hub(name: str = "demo", model: JsonObject = HUB, **spec: Any) -> JsonObject:
@@ -251,3 +262,47 @@ async def test_suspended_a_known_model_is_shown_without_running_anything() -> No
     assert found.cluster.names(JOBS) == []
     assert found.status()["plan"]["model"] == "Qwen/Qwen-Image"
     assert found.condition("ModelCached")["reason"] == "Suspended"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (
+            {
+                "containerStatuses": [
+                    {"state": {"waiting": {"reason": "ErrImagePull", "message": "no such tag"}}}
+                ]
+            },
+            "ErrImagePull: no such tag",
+        ),
+        (
+            {"conditions": [{"type": "PodScheduled", "reason": "Unschedulable", "message": "0/3 nodes"}]},
+            "the scheduler found no node: 0/3 nodes",
+        ),
+    ],
+)
+async def test_a_job_that_does_not_start_says_why(status: JsonObject, words: str) -> None:
+    found = world(4)
+    found.cluster.submit(hub())
+    await found.settle()
+    live = job(found, "inspect")["metadata"]
+    metadata = {"name": "x", "namespace": "team", "labels": {JOB_LABEL: live["name"]}}
+    owner = [{"uid": live["uid"], "name": live["name"], "kind": "Job"}]
+    store(found, PODS, {"metadata": metadata | {"ownerReferences": owner}, "spec": {}, "status": status})
+    await found.reconcile()
+    assert words in found.condition("ModelCached")["message"]
+
+
+async def test_a_fetch_in_the_pod_that_fails_is_told() -> None:
+    found = await inspected()
+    found.cluster.engines_ready = False
+    found.cluster.submit(hub(workload={"guidance": "off"}))
+    await found.settle()
+    ((_, pod),) = [
+        (k, o) for k, o in found.cluster.objects.items() if k[0] == PODS.plural and "-h200-" in k[2]
+    ]
+    said = {"terminated": {"exitCode": 1, "message": failure("RateLimited", "the hub says 429")}}
+    pod["status"]["initContainerStatuses"] = [{"name": "fetch", "state": said}]
+    await found.reconcile()
+    assert found.condition("Ready")["reason"] == "RateLimited"
+    assert found.condition("ModelCached")["status"] == "False"

@@ -99,7 +99,10 @@ class Models:
 
     async def look(self, dd: DiffusionDeployment, children: Children) -> ModelState:
         """Facts and volumes of the spec's model, or why there are none yet. Raises ApiError."""
-        if unsupported(dd.spec) is not None or dd.spec.model.source.built_in:
+        refused = unsupported(dd.spec)
+        if refused is not None:
+            return ModelState(False, refused.reason, refused.message)  # the decision refuses it
+        if dd.spec.model.source.built_in:
             await self._leave_only(children, ())
             return BUILT_IN
         claim = model_claim(dd.spec)
