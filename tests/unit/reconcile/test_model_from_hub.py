@@ -27,7 +27,6 @@ HUB: JsonObject = {
     "secretRef": {"name": "hub-token"},
 }
 CACHE = {"pvc": {"claimName": "cache"}}
-NO_IMAGE = {"reason": "ErrImagePull", "message": "no such tag"}
 
 
 def hub(name: str = "demo", model: JsonObject = HUB, **spec: Any) -> JsonObject:
