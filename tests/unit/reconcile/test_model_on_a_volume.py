@@ -67,6 +67,17 @@ async def test_an_image_is_mounted_as_a_volume() -> None:
     assert inspect["containers"][0]["command"][-1] == folder
 
 
+async def test_an_api_server_that_drops_image_volumes_is_noticed() -> None:
+    found = world(4)
+    found.cluster.submit(demo(model={"source": {"image": {"reference": "registry.example/qwen:1"}}}))
+    await found.settle()
+    spec = job(found, "inspect")["spec"]["template"]["spec"]
+    spec["volumes"] = [volume for volume in spec["volumes"] if volume["name"] != "model"]
+    await found.settle()
+    assert found.condition("Stalled")["status"] == "True"
+    assert "feature gate ImageVolume" in found.condition("ModelCached")["message"]
+
+
 async def test_a_claim_that_is_missing_is_named_and_waited_for() -> None:
     found = world(4)
     found.cluster.submit(demo(model=PVC))

@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from diffusion_operator.kube.resources import JsonObject
 from diffusion_operator.reconcile.observe import parse_time
+from diffusion_operator.render.model_jobs import BAD_INPUT_EXIT
+from diffusion_operator.render.model_volume import VOLUME
 
 State = Literal["running", "done", "failed"]
-BAD_INPUT_EXIT = 2
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,12 @@ def outcome(job: JsonObject) -> State:
     if states.get("Complete") == "True":
         return "done"
     return "failed" if states.get("Failed") == "True" else "running"
+
+
+def mounts_model(job: JsonObject) -> bool:
+    """Whether the API server kept the model's volume; one that does not know image volumes drops it."""
+    volumes = job["spec"]["template"]["spec"].get("volumes") or ()
+    return any(volume["name"] == VOLUME for volume in volumes)
 
 
 def job_view(job: JsonObject, pods: Sequence[JsonObject]) -> JobView:

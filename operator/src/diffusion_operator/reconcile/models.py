@@ -38,7 +38,7 @@ from diffusion_operator.placement.facts import (
 )
 from diffusion_operator.placement.support import unsupported
 from diffusion_operator.reconcile.children import Children, ChildWriter
-from diffusion_operator.reconcile.jobs import JobView, job_view, outcome
+from diffusion_operator.reconcile.jobs import JobView, job_view, mounts_model, outcome
 from diffusion_operator.reconcile.mirror import Mirror
 from diffusion_operator.render.model_jobs import (
     facts_name,
@@ -151,6 +151,9 @@ class Models:
         if unreadable is not None:
             await self._writer.remove(children, [(CONFIG_MAPS.kind, facts_name(dd))])
         view = await self._job(children, name, lambda: render_inspect(dd, self._settings))
+        if dd.spec.model.source.image and not mounts_model(children.objects[JOBS.kind, name]):
+            words = "this cluster's API server drops image volumes: enable its feature gate ImageVolume"
+            return _waiting("InvalidSpec", words, stalled=True, recheck_s=RETRY_BAD_INPUT_AFTER_S)
         if view.state == "done":
             facts = _parsed(view.text)
             if facts is not None:
