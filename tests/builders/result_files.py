@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 import sys
 
+from builders import parity_result as parity
+from full.chart import outcome as chart
 from full.planner import test_properties_at_large as planner
 from full.soak import test_flat_memory as soak
 
-SUITES = {"planner": planner, "soak": soak}
+SUITES = {"chart": chart, "planner": planner, "soak": soak, "parity": parity}
 
 
 def main() -> int:
     """Print one line per result file."""
     for name, suite in SUITES.items():
-        current = json.loads(suite.RESULT.read_text())["inputHash"] == suite.input_hash()
+        recorded = json.loads(suite.RESULT.read_text())["inputHash"] if suite.RESULT.exists() else None
+        current = recorded == suite.input_hash()
         state = "is current" if current else f"is older than its code: make test-full SUITE={name}"
         sys.stdout.write(f"docs/results/{suite.RESULT.name} {state}\n")
     return 0

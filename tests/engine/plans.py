@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from diffusion_runtime.loading.allowed import FAMILIES
 from diffusion_runtime.planning.documents import (
     Execution,
     Fallback,
@@ -23,6 +24,7 @@ from diffusion_runtime.planning.documents import (
 
 DEMO = Path(__file__).parents[2] / "runtime_image" / "models" / "demo"
 COMPONENTS = ("text_encoder", "transformer", "vae")
+QWEN_IMAGE = FAMILIES["qwen-image"]
 SHAPE = Shape(width=64, height=64, steps=4)
 
 

@@ -13,7 +13,7 @@ from diffusion_runtime.planning.documents import Shape
 from diffusion_runtime.server.api import build_api
 from diffusion_runtime.server.image_request import parse_images_request, rules_of
 from engine.fake_group import fake_engine
-from engine.plans import cpu_execution, plan_for
+from engine.plans import QWEN_IMAGE, cpu_execution, plan_for
 
 SURROGATE = "\ud800"
 BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
@@ -64,7 +64,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
 async def client(tmp_path: Path) -> Any:
     """The API of an engine that was never started: bad input must not need one."""
     plan = plan_for(cpu_execution())
-    app = build_api(fake_engine(tmp_path, plan, [{}]), rules_of(plan, 16, 4.0))
+    app = build_api(fake_engine(tmp_path, plan, [{}]), rules_of(plan, 16, QWEN_IMAGE))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://engine") as client:
         yield client
 
@@ -113,7 +113,7 @@ async def test_client_that_hangs_up_in_its_body_is_no_bug_of_ours(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     plan = plan_for(cpu_execution())
-    app = build_api(fake_engine(tmp_path, plan, [{}]), rules_of(plan, 16, 4.0))
+    app = build_api(fake_engine(tmp_path, plan, [{}]), rules_of(plan, 16, QWEN_IMAGE))
     scope = {"type": "http", "method": "POST", "path": "/v1/images/generations", "headers": []}
     sent: list[Any] = []
     events = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
@@ -159,18 +159,18 @@ async def test_every_answer_names_request_and_plan(client: httpx.AsyncClient) ->
 
 def test_undeclared_size_is_refused_when_the_plan_says_so() -> None:
     plan = plan_for(cpu_execution(), other_shapes="refuse", shapes=(Shape(width=64, height=96, steps=4),))
-    rules = rules_of(plan, 16, 4.0)
+    rules = rules_of(plan, 16, QWEN_IMAGE)
     assert parse_images_request({"prompt": "a"}, rules).pictures[0].height == 96
     with pytest.raises(Exception, match="size 64x64 is not among the sizes planned for this engine: 64x96"):
         parse_images_request({"prompt": "a", "size": "64x64"}, rules)
 
 
 def test_defaults_come_from_plan_and_family() -> None:
-    rules = rules_of(plan_for(cpu_execution()), 16, 4.0)
+    rules = rules_of(plan_for(cpu_execution()), 16, QWEN_IMAGE)
     pictures = parse_images_request({"prompt": "a", "n": 3, "seed": 5}, rules).pictures
     assert [picture.seed for picture in pictures] == [5, 6, 7]
     first = pictures[0]
     assert (first.width, first.height, first.steps, first.guidance_scale) == (64, 64, 4, 4.0)
     assert first.guided
-    unguided = rules_of(plan_for(cpu_execution(), guidance=False), 16, 4.0)
+    unguided = rules_of(plan_for(cpu_execution(), guidance=False), 16, QWEN_IMAGE)
     assert not parse_images_request({"prompt": "a"}, unguided).pictures[0].guided

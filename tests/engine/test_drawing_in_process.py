@@ -12,7 +12,7 @@ from diffusion_runtime.generation.build import build
 from diffusion_runtime.generation.messages import PictureRequest
 from diffusion_runtime.generation.picture import draw
 from diffusion_runtime.generation.undrawable import UndrawablePicture
-from diffusion_runtime.parallel.cfg import CfgBranches
+from diffusion_runtime.parallel.cfg import CfgCalls
 from diffusion_runtime.planning.documents import Execution, Residency, VaeSettings
 from diffusion_runtime.residency.placement import place
 from engine.filled import emptied
@@ -136,7 +136,7 @@ class Predicts(torch.nn.Module):
 
 def test_guidance_split_refuses_what_would_be_silently_wrong() -> None:
     transformer = Predicts()
-    branches = CfgBranches(transformer, rank=1)
+    branches = CfgCalls(transformer, rank=1)
     placeholders = []
     with pytest.raises(RuntimeError, match="odd number"), branches.guided():
         placeholders.append(transformer(hidden_states=torch.ones(2), return_dict=False)[0])

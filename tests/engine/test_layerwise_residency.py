@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+from builders.parity_ranks import Case, latents_of
+from builders.poison import allocate, release
 from diffusion_runtime.generation.build import build
-from diffusion_runtime.planning.documents import Residency
+from diffusion_runtime.planning.documents import Execution, Residency
 from diffusion_runtime.residency.arena import pack
 from diffusion_runtime.residency.layerwise import BlockState, LayerwiseBlocks, Slot, spread, stream_blocks
 from engine.filled import emptied
-from engine.parity_ranks import latents_of
 from engine.plans import COMPONENTS, DEMO, cpu_execution
 
 CPU = torch.device("cpu")
@@ -27,20 +28,18 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def resident() -> dict[str, torch.Tensor]:
-    return latents_of(cpu_execution())
+    return demo_latents(cpu_execution())
 
 
 @pytest.fixture(autouse=True)
 def poison(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slot is NaN from its allocation and again from each release on: no stale weight looks right."""
-    release, allocate = LayerwiseBlocks._release, LayerwiseBlocks._allocate
+    monkeypatch.setattr(LayerwiseBlocks, "_release", release)
+    monkeypatch.setattr(LayerwiseBlocks, "_allocate", allocate)
 
-    def poisoned(self: LayerwiseBlocks, slot: Slot) -> None:
-        release(self, slot)
-        slot.bytes.fill_(255)
 
-    monkeypatch.setattr(LayerwiseBlocks, "_release", poisoned)
-    monkeypatch.setattr(LayerwiseBlocks, "_allocate", lambda self, size: allocate(self, size).fill_(255))
+def demo_latents(execution: Execution) -> dict[str, torch.Tensor]:
+    return latents_of(Case(name="demo", pipeline="qwen-image", folder=str(DEMO), execution=execution))
 
 
 def layerwise(prefetch: int, kept: int) -> Any:
@@ -56,7 +55,7 @@ def test_draws_what_resident_draws_bit_for_bit(
     resident: dict[str, torch.Tensor], prefetch: int, kept: int
 ) -> None:
     """The demo's transformer has six blocks."""
-    drawn = latents_of(layerwise(prefetch, kept))
+    drawn = demo_latents(layerwise(prefetch, kept))
     for request in ("guided", "plain"):
         assert torch.equal(drawn[request], resident[request])
 

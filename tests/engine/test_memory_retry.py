@@ -9,6 +9,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from diffusion_runtime.loading.allowed import FAMILIES
 from diffusion_runtime.planning.documents import Execution, Plan, VaeSettings
 from diffusion_runtime.server import draw_once
 from diffusion_runtime.server.api import build_api
@@ -36,7 +37,7 @@ async def test_one_rank_draws_the_same_request_with_the_next_fallback(tmp_path: 
     plan = plan_for(cpu_execution(), fallbacks=(MOVED,))
     engine = fake_engine(tmp_path, plan, [{"draw": "oom"}, {}])
     running = asyncio.create_task(engine.run())
-    app = build_api(engine, rules_of(plan, 16, 4.0))
+    app = build_api(engine, rules_of(plan, 16, FAMILIES["qwen-image"]))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://engine") as client:
         answer = await client.post("/v1/images/generations", json={"prompt": "a"})
         again = await client.post("/v1/images/generations", json={"prompt": "a"})
@@ -119,7 +120,7 @@ def test_generate_draws_with_the_fallback_and_says_so(
 
     def prepared(*_: object) -> PreparedEngine:
         engine = fake_engine(tmp_path, plan, [{"draw": "oom"}, {}])
-        return PreparedEngine(engine, rules_of(plan, 16, 4.0), cast(Any, None))
+        return PreparedEngine(engine, rules_of(plan, 16, FAMILIES["qwen-image"]), cast(Any, None))
 
     monkeypatch.setattr(draw_once, "prepare", prepared)
     _, pictures, report = draw_once.draw_once(plan, {"prompt": "a", "seed": 3})

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from diffusion_runtime.loading.allowed import FAMILIES
 from diffusion_runtime.planning.documents import Plan, Shape
 from diffusion_runtime.server.api import build_api
 from diffusion_runtime.server.image_request import parse_images_request, rules_of
@@ -25,7 +26,7 @@ PLAN = plan_for(cpu_execution(), shapes=SHAPES)
 async def api(folder: Path, plan: Plan) -> AsyncIterator[httpx.AsyncClient]:
     engine = fake_engine(folder, plan, [{}])
     running = asyncio.create_task(engine.run())
-    app = build_api(engine, rules_of(plan, 16, 4.0))
+    app = build_api(engine, rules_of(plan, 16, FAMILIES["qwen-image"]))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://engine") as client:
         yield client
     engine.drain()

@@ -23,7 +23,7 @@ from diffusion_runtime.server.rank_process import RankHandle
 from diffusion_runtime.server.start import PreparedEngine
 from diffusion_runtime.server.termination import EngineEnded
 from engine.fake_group import QUICK, REQUEST, fake_engine, until
-from engine.plans import cpu_execution, plan_for
+from engine.plans import QWEN_IMAGE, cpu_execution, plan_for
 
 TWO_RANKS = plan_for(cpu_execution(cfg=2))
 
@@ -235,7 +235,7 @@ def test_generate_on_two_ranks_reports_memory_although_the_plan_has_a_fallback(
 
     def prepared(*_: object) -> PreparedEngine:
         engine = fake_engine(tmp_path, plan, [{"draw": "oom"}, {}])
-        return PreparedEngine(engine, rules_of(plan, 16, 4.0), cast(Any, None))
+        return PreparedEngine(engine, rules_of(plan, 16, QWEN_IMAGE), cast(Any, None))
 
     monkeypatch.setattr(draw_once, "prepare", prepared)
     with pytest.raises(EngineEnded) as ended:

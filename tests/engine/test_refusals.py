@@ -13,6 +13,7 @@ from diffusion_runtime.cli import main
 from diffusion_runtime.loading.executable import EXECUTED
 from diffusion_runtime.planning.documents import (
     AttentionSettings,
+    CompileSettings,
     Layout,
     ModelRef,
     Plan,
@@ -52,8 +53,26 @@ def mode(component: str, its: ResidencyMode, **counts: int) -> dict[str, Residen
 @pytest.mark.parametrize(
     ("changes", "setting"),
     [
-        ({"layout": Layout(ring=2), "gpus_per_replica": 2}, "layout.ring=2"),
-        ({"layout": Layout(tensor=2), "gpus_per_replica": 2}, "layout.tensor=2"),
+        (
+            {"layout": Layout(ulysses=2, ring=2), "gpus_per_replica": 4},
+            "layout.ring=2 with layout.ulysses=2",
+        ),
+        (
+            {"layout": Layout(tensor=2, fsdp=True), "gpus_per_replica": 2},
+            "layout.tensor=2 with layout.fsdp=true",
+        ),
+        (
+            {"layout": Layout(tensor=2), "gpus_per_replica": 2, "compile": CompileSettings(enabled=True)},
+            "compile.enabled=true with layout.tensor=2",
+        ),
+        (
+            {
+                "layout": Layout(tensor=2),
+                "gpus_per_replica": 2,
+                "residency": mode("transformer", "component"),
+            },
+            "residency.transformer.mode=component with layout.tensor",
+        ),
         ({"layout": Layout(fsdp=True)}, "layout.fsdp=true on one rank"),
         ({"layout": Layout(cfg=4), "gpus_per_replica": 4}, "layout.cfg=4"),
         ({"gpus_per_replica": 2}, "gpusPerReplica=2"),
@@ -232,7 +251,7 @@ def test_generate_names_the_damaged_file_too(tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--output", "a.gif"], "--output a.gif must end in one of .png"),
+        (["--output", "a.gif"], "--output a.gif must end in .png or .jpg"),
         (["--output", "/nowhere/a.png"], "folder /nowhere does not exist"),
         (["--output", "a.png", "--seed", "-1"], "seed -1 is out of range"),
         (["--output", "a.png", "--width", "65"], "65"),

@@ -35,6 +35,7 @@ WATCHED = (
     "/api/v1/configmaps",
     "/api/v1/serviceaccounts",
     "/apis/policy/v1/poddisruptionbudgets",
+    "/apis/networking.k8s.io/v1/networkpolicies",
     "/apis/apps/v1/replicasets",
     "/apis/batch/v1/jobs",
     CLAIMS,

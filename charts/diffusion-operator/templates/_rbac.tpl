@@ -49,13 +49,23 @@
   verbs:
   - list
   - watch
-# plans, identities and addresses of engines
+# identities and addresses of engines; garbage collection deletes them
+- apiGroups:
+  - ''
+  resources:
+  - serviceaccounts
+  - services
+  verbs:
+  - get
+  - list
+  - watch
+  - create
+  - patch
+# plans, deleted when no pod follows them any more
 - apiGroups:
   - ''
   resources:
   - configmaps
-  - serviceaccounts
-  - services
   verbs:
   - get
   - list
@@ -104,6 +114,28 @@
   - get
   - list
   - watch
+  - create
+  - patch
+# who may reach the ports of engines
+- apiGroups:
+  - networking.k8s.io
+  resources:
+  - networkpolicies
+  verbs:
+  - get
+  - list
+  - watch
+  - create
+  - patch
+  - delete
+# spec.monitoring, where the Prometheus operator is installed
+- apiGroups:
+  - monitoring.coreos.com
+  resources:
+  - servicemonitors
+  verbs:
+  - get
+  - list
   - create
   - patch
   - delete

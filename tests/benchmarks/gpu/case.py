@@ -135,7 +135,7 @@ def _diffusers(
 ) -> tuple[Any, Callable[[], torch.Tensor]]:
     from diffusers import DiffusionPipeline
 
-    family = CALLS[open_folder(Path(case.folder)).family.family]
+    family = CALLS[open_folder(Path(case.folder)).family.pipeline_class]
     pipeline = DiffusionPipeline.from_pretrained(
         case.folder, torch_dtype=torch.bfloat16, local_files_only=True, use_safetensors=True
     )

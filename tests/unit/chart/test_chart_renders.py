@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from diffusion_operator.settings import read_settings
@@ -24,13 +26,20 @@ def test_one_object_of_each_kind() -> None:
     kinds = sorted(document["kind"] for document in rendered())
     assert kinds == [
         "ClusterRole",
+        "ClusterRole",
+        "ClusterRole",
         "ClusterRoleBinding",
         "CustomResourceDefinition",
         "Deployment",
+        "NetworkPolicy",
+        "Pod",
         "PodDisruptionBudget",
         "Role",
         "RoleBinding",
+        "Service",
         "ServiceAccount",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
     ]
 
 
@@ -76,7 +85,10 @@ def test_the_selector_matches_the_pods_and_holds_no_version() -> None:
 
 def test_the_settings_reach_the_operator() -> None:
     container = pod_spec(
-        f"engine.image.digest={DIGEST}", "engine.image.pullPolicy=Never", "operator.logLevel=debug"
+        f"engine.image.digest={DIGEST}",
+        "engine.image.pullPolicy=Never",
+        "operator.logLevel=debug",
+        "operator.logFormat=json",
     )["containers"][0]
     environment = {
         entry["name"]: entry["value"] for entry in container["env"] if "LEASE" not in entry["name"]
@@ -85,6 +97,11 @@ def test_the_settings_reach_the_operator() -> None:
         "DIFFUSION_ENGINE_IMAGE": f"example/engine@{DIGEST}",
         "DIFFUSION_ENGINE_IMAGE_PULL_POLICY": "Never",
         "DIFFUSION_LOG_LEVEL": "debug",
+        "DIFFUSION_LOG_FORMAT": "json",
+        "DIFFUSION_NETWORK_POLICY": json.dumps(
+            {"apiFrom": [], "monitoringNamespaces": ["monitoring"], "operatorNamespace": "somewhere"},
+            separators=(",", ":"),
+        ),
     }
 
 

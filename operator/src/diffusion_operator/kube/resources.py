@@ -63,14 +63,25 @@ PERSISTENT_VOLUMES = Resource("", "v1", "persistentvolumes", "PersistentVolume",
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
 REPLICA_SETS = Resource("apps", "v1", "replicasets", "ReplicaSet")
 DISRUPTION_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+# Exists only where the Prometheus operator is installed; never watched, because a watch needs it to exist.
+SERVICE_MONITORS = Resource("monitoring.coreos.com", "v1", "servicemonitors", "ServiceMonitor")
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 ACCESS_REVIEWS = Resource(
     "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", False
 )
 
-CHILD_RESOURCES = (SERVICE_ACCOUNTS, CONFIG_MAPS, SERVICES, DISRUPTION_BUDGETS, DEPLOYMENTS, JOBS)
-_BY_TYPE = {(r.api_version, r.kind): r for r in (DIFFUSION_DEPLOYMENTS, *CHILD_RESOURCES)}
+CHILD_RESOURCES = (
+    SERVICE_ACCOUNTS,
+    CONFIG_MAPS,
+    NETWORK_POLICIES,
+    SERVICES,
+    DISRUPTION_BUDGETS,
+    DEPLOYMENTS,
+    JOBS,
+)
+_BY_TYPE = {(r.api_version, r.kind): r for r in (DIFFUSION_DEPLOYMENTS, *CHILD_RESOURCES, SERVICE_MONITORS)}
 
 # What the operator's role must allow, as (resource, subresource, verbs); checked once at start.
 REQUIRED_ACCESS: tuple[tuple[Resource, str | None, tuple[str, ...]], ...] = (
@@ -82,10 +93,10 @@ REQUIRED_ACCESS: tuple[tuple[Resource, str | None, tuple[str, ...]], ...] = (
     (PERSISTENT_VOLUME_CLAIMS, None, ("list", "watch")),
     (PERSISTENT_VOLUMES, None, ("list", "watch")),
     (REPLICA_SETS, None, ("list", "watch")),
-    *(
-        (resource, None, ("get", "list", "watch", "create", "patch", "delete"))
-        for resource in CHILD_RESOURCES
-    ),
+    *((resource, None, ("get", "list", "watch", "create", "patch")) for resource in CHILD_RESOURCES),
+    # The other children go with their owner.
+    *((resource, None, ("delete",)) for resource in (CONFIG_MAPS, NETWORK_POLICIES, DEPLOYMENTS, JOBS)),
+    (SERVICE_MONITORS, None, ("get", "list", "create", "patch", "delete")),
     (EVENTS, None, ("create", "patch")),
 )
 

@@ -19,6 +19,7 @@ from diffusion_operator.kube.resources import (
     CHILD_RESOURCES,
     CONFIG_MAPS,
     DEPLOYMENTS,
+    NETWORK_POLICIES,
     REPLICA_SETS,
     SERVICE_ACCOUNTS,
     JsonObject,
@@ -167,6 +168,16 @@ def unwanted_deployments(children: Children, manifests: Iterable[JsonObject]) ->
         (kind, name)
         for kind, name in children.objects
         if kind == DEPLOYMENTS.kind and (kind, name) not in wanted
+    ]
+
+
+def unwanted_policies(children: Children, manifests: Iterable[JsonObject]) -> list[Identity]:
+    """Live NetworkPolicies that were not rendered: the operator no longer makes any."""
+    wanted = {_identity(manifest) for manifest in manifests}
+    return [
+        identity
+        for identity in children.objects
+        if identity[0] == NETWORK_POLICIES.kind and identity not in wanted
     ]
 
 

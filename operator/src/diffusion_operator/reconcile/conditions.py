@@ -34,7 +34,7 @@ BUILT_IN = ModelCondition(True, "Ready", "the model is part of the engine image"
 
 @dataclass(frozen=True)
 class Situation:
-    """Everything the conditions depend on. `wanted` is spec.replicas."""
+    """Everything the status depends on. `wanted` is spec.replicas; `warnings` change no condition."""
 
     observation: Observation
     groups: tuple[GroupDecision, ...] = ()
@@ -44,6 +44,7 @@ class Situation:
     model: ModelCondition = field(default_factory=lambda: BUILT_IN)
     to_come: GroupDecision | None = None
     """What is decided and waits for the model's files."""
+    warnings: tuple[str, ...] = ()
     wish: str = ""
     progressing: bool = False
 

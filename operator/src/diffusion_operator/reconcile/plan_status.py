@@ -17,8 +17,11 @@ LONGEST_SENTENCE = 1024  # what the CRD schema admits
 MOST_SENTENCES = 32
 
 
-def plan_status(group: GroupDecision) -> JsonObject:
-    """`status.plan` for one group; bytes are plain integers, sizes for people are text such as 57.9GiB."""
+def plan_status(group: GroupDecision, warnings: Sequence[str] = ()) -> JsonObject:
+    """`status.plan` for one group; bytes are plain integers, sizes for people are text such as 57.9GiB.
+
+    `warnings` are about the deployment and come before those of the plan.
+    """
     plan = group.plan
     status: JsonObject = {
         "hash": plan.hash,
@@ -37,7 +40,7 @@ def plan_status(group: GroupDecision) -> JsonObject:
         "freePerGPU": format_bytes(plan.memory.free_per_gpu_bytes),
         "memory": _memory(plan),
         "reasons": _sentences(plan.reasons),
-        "warnings": _sentences(plan.warnings),
+        "warnings": _sentences([*warnings, *plan.warnings]),
         "rejected": [_rejected(candidate) for candidate in plan.rejected],
         "overrides": _sentences(plan.overrides),
     }

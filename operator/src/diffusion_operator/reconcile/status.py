@@ -77,7 +77,7 @@ def _promise(situation: Situation, before: JsonObject) -> JsonObject:
         if situation.to_come is not None and not kept:
             return {"plan": plan_status(situation.to_come)}
         return {key: before[key] for key in ("plan", "placements") if kept and key in before}
-    promise: JsonObject = {"plan": plan_status(situation.groups[0])}
+    promise: JsonObject = {"plan": plan_status(situation.groups[0], situation.warnings)}
     if not situation.suspended:
         promise["placements"] = [placement_status(group) for group in situation.groups]
     return promise

@@ -8,12 +8,13 @@ finalizer and reads no Secret.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from diffusion_operator.api.deployment import DiffusionDeployment
 from diffusion_operator.api.errors import InvalidSpec
 from diffusion_operator.inventory.objects import parse_deployment
+from diffusion_operator.inventory.totals import GpuTotals, gpu_totals
 from diffusion_operator.kube.client import KubeClient
 from diffusion_operator.kube.errors import Conflict, Forbidden, Invalid, NotFound
 from diffusion_operator.kube.reports import ReportReader
@@ -37,6 +38,7 @@ from diffusion_operator.reconcile.children import (
     children_of,
     unused_plans,
     unwanted_deployments,
+    unwanted_policies,
 )
 from diffusion_operator.reconcile.conditions import ModelCondition, Situation
 from diffusion_operator.reconcile.current import current_groups, plan_document
@@ -55,11 +57,14 @@ from diffusion_operator.reconcile.history_status import (
     with_ready,
 )
 from diffusion_operator.reconcile.keys import DeploymentKey
+from diffusion_operator.reconcile.log_context import note_object
 from diffusion_operator.reconcile.mirror import Mirror, Owner
 from diffusion_operator.reconcile.models import BUILT_IN, Models, ModelState
+from diffusion_operator.reconcile.monitoring import MonitorKeeper
 from diffusion_operator.reconcile.nodes_to_come import judged
 from diffusion_operator.reconcile.observe import Observation, ask, deployment_view, pod_views, read_reports
 from diffusion_operator.reconcile.own_writes import MirroringClient
+from diffusion_operator.reconcile.sighting import Sighting, sighting
 from diffusion_operator.reconcile.status import build_status
 from diffusion_operator.reconcile.status_writer import StatusWriter
 from diffusion_operator.render.children import render_children
@@ -76,11 +81,15 @@ class Outdated(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """When to look again unasked (None: only on a hint), and how the pass went, for metrics."""
+    """When to look again unasked (None: only on a hint), and how the pass went, for metrics.
+
+    `seen` is None when the object is gone.
+    """
 
     recheck_after_s: float | None = None
     reason: str = "Ready"
     plan: str = "none"
+    seen: Sighting | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +99,8 @@ class _Decided:
     decision: Decision
     own_pods: Sequence[JsonObject]
     found: Findings = field(default_factory=Findings)
+    capacity: tuple[GpuTotals, ...] = ()
+    warnings: tuple[str, ...] = ()
     model: ModelState = BUILT_IN
     to_come: GroupDecision | None = None
 
@@ -113,6 +124,7 @@ class Reconciler:
         terms: Terms = NO_TERMS,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
+        self._monitors = MonitorKeeper(client)  # of a kind that the mirror does not know
         client = MirroringClient(client, mirror)
         self._client = client
         self._mirror = mirror
@@ -136,6 +148,7 @@ class Reconciler:
             self._capacity.kept(_owner(key))
             return Outcome(reason="Gone")
 
+        note_object(dd)
         if self._capacity.in_doubt(_owner(key)):
             await self._mirror.refresh_owner(self._client, DEPLOYMENTS, _owner(key))
             self._capacity.kept(_owner(key))
@@ -166,11 +179,12 @@ class Reconciler:
         found = await self._look(dd, raw, current, own, history)
         model = await self._models.look(dd, children)
         if model.refusal is not None:
-            return _Decided(Decision(refusal=model.refusal, history=history), own, found, model)
+            return _Decided(Decision(refusal=model.refusal, history=history), own, found, model=model)
         # No await from the ledger to the promise: two deployments never take one GPU.
+        ledger = self._capacity.ledger_for(dd.namespace)
         decision = decide(
             dd,
-            self._capacity.ledger_for(dd.namespace),
+            ledger,
             current=current,
             engine_version=self._settings.engine_image,
             terms=self._terms,
@@ -179,7 +193,7 @@ class Reconciler:
             facts=model.facts,
             mounts=model.mounts,
         )
-        decided = _Decided(decision, own, found, model)
+        decided = _Decided(decision, own, found, gpu_totals(ledger), model=model)
         if decision.refusal is not None and not decision.groups:
             # What serves keeps serving until something can take its place.
             return decided
@@ -188,7 +202,7 @@ class Reconciler:
             first = decision.groups[0]
             model = await self._models.bring(dd, children, first, model)
             waits = Decision(refusal=model.refusal, history=history)
-            return _Decided(waits, own, found, model, first)
+            return _Decided(waits, own, found, model=model, to_come=first)
         manifests = render_children(dd, decision, self._settings)
         if dd.spec.suspend:
             manifests = [manifest for manifest in manifests if manifest["kind"] != DEPLOYMENTS.kind]
@@ -209,7 +223,8 @@ class Reconciler:
             self._capacity.doubt(owner)
             raise
         self._capacity.kept(owner)
-        return decided
+        warning = await self._monitors.keep(dd)
+        return replace(decided, warnings=(warning,)) if warning else decided
 
     async def _look(
         self,
@@ -245,6 +260,7 @@ class Reconciler:
         if self._writer.changes_serving(children, manifests):
             await self._require_unmoved(dd)
         await self._writer.apply(children, manifests)
+        await self._writer.remove(children, unwanted_policies(children, manifests))
         wanted = [
             manifest["metadata"]["name"] for manifest in manifests if manifest["kind"] == DEPLOYMENTS.kind
         ]
@@ -301,6 +317,7 @@ class Reconciler:
             wanted=parsed.spec.replicas if parsed else 1,
             model=ModelCondition(decided.model.cached, decided.model.reason, decided.model.message),
             to_come=decided.to_come,
+            warnings=decided.warnings,
         )
         status = build_status(dd, situation, port=_service_port(children), now=now, history=history)
         for change in changes(dd.get("status") or {}, status):
@@ -308,7 +325,8 @@ class Reconciler:
             await self._events.post(dd, change)
         await self._status.write(dd, status)
         later = (patience_s, decided.found.recheck_after_s, decided.model.recheck_after_s)
-        return self._outcome(key, situation, status, later)
+        seen = sighting(status, situation.groups, reports, decided.capacity)
+        return self._outcome(key, situation, status, later, seen)
 
     def _outcome(
         self,
@@ -316,6 +334,7 @@ class Reconciler:
         situation: Situation,
         status: JsonObject,
         deadlines_s: Sequence[float | None],
+        seen: Sighting,
     ) -> Outcome:
         conditions = {condition["type"]: condition for condition in status["conditions"]}
         refusal, observation = situation.refusal, situation.observation
@@ -332,7 +351,7 @@ class Reconciler:
         if unschedulable or (refusal is not None and not refusal.stalled):
             rechecks.append(WAITING_RECHECK_S)
         plan = "refused" if not situation.groups else "planned" if refusal is None else "partial"
-        return Outcome(min(rechecks, default=None), conditions["Ready"]["reason"], plan)
+        return Outcome(min(rechecks, default=None), conditions["Ready"]["reason"], plan, seen)
 
 
 def _history(name: str, raw: JsonObject, children: Children) -> History:

@@ -18,6 +18,8 @@ from diffusion_operator.render.settings import RenderSettings
 ENGINE_CONTAINER = "engine"
 API_PORT = 8000
 MANAGEMENT_PORT = 9000
+MANAGEMENT_PORT_NAME = "management"
+API_KEY_VARIABLE = "DIFFUSION_API_KEY"  # read by diffusion_runtime.server.api_key
 PLAN_FOLDER = "/etc/diffusion"
 PLAN_PATH = f"{PLAN_FOLDER}/plan.json"
 STARTUP_PERIOD_S = 5
@@ -37,7 +39,7 @@ def engine_container(
         "command": ["diffusion-runtime", "serve", "--plan", PLAN_PATH],
         "ports": [
             {"name": "http", "containerPort": API_PORT, "protocol": "TCP"},
-            {"name": "management", "containerPort": MANAGEMENT_PORT, "protocol": "TCP"},
+            {"name": MANAGEMENT_PORT_NAME, "containerPort": MANAGEMENT_PORT, "protocol": "TCP"},
         ],
         "env": _env(dd, group),
         "resources": _resources(dd, group),
@@ -51,7 +53,7 @@ def engine_container(
 
 def _probe(path: str, period_s: int, failures: int) -> dict[str, Any]:
     return {
-        "httpGet": {"path": path, "port": "management"},
+        "httpGet": {"path": path, "port": MANAGEMENT_PORT_NAME},
         "periodSeconds": period_s,
         "failureThreshold": failures,
         "timeoutSeconds": 5,
@@ -59,12 +61,16 @@ def _probe(path: str, period_s: int, failures: int) -> dict[str, Any]:
 
 
 def _env(dd: DiffusionDeployment, group: GroupDecision) -> list[dict[str, Any]]:
-    fixed = [
+    fixed: list[dict[str, Any]] = [
         {"name": "HF_HUB_OFFLINE", "value": "1"},
         {"name": "HOME", "value": SCRATCH_FOLDER},
         # A variable and no flag: an engine that does not know it starts all the same.
         {"name": DRAIN_VARIABLE, "value": str(drain_seconds(dd, group.plan))},
     ]
+    key = dd.spec.service.api_key_secret_ref if dd.spec.service else None
+    if key is not None:
+        # The kubelet reads the Secret; the operator never does.
+        fixed.append({"name": API_KEY_VARIABLE, "valueFrom": {"secretKeyRef": key.to_dict()}})
     return fixed + [_variable(variable) for variable in (dd.spec.pod.env if dd.spec.pod else None) or ()]
 
 

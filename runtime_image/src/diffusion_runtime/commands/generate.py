@@ -26,8 +26,9 @@ from diffusion_runtime.planning.devices import GpuNode, device_from_product
 from diffusion_runtime.planning.documents import NoPlan, Plan
 from diffusion_runtime.planning.search import make_plan
 
-HELP = "plan for this machine, draw one picture or more, write files"
+HELP = "plan for this machine, draw pictures or clips, write files"
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NOTHING_FITS = 1, 2, 3
+CLIP_SUFFIX = ".mp4"
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
@@ -40,8 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="same seed, same picture (default: a new one each time)")
     parser.add_argument("--num-images", type=int, default=1, metavar="N", help="seeds count up")
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="FILE", help="ends in .png, .jpg or .webp"
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help=".png, .jpg or .webp; a clip .mp4",
     )
+    parser.add_argument("--image-path", type=Path, metavar="FILE", help="the picture that a clip begins with")
+    parser.add_argument("--fps", type=float, metavar="RATE", help="frames a second (default: the model's)")
     parser.add_argument("--report", type=Path, metavar="FILE", help="what was planned and measured, as JSON")
     add_planning_flags(parser)
 
@@ -61,15 +68,31 @@ def run(args: argparse.Namespace) -> int:
 
 def _plan(args: argparse.Namespace) -> Plan | NoPlan:
     """The plan for the devices of this machine."""
-    if args.output.suffix.lower() not in FORMATS:
-        raise ValueError(f"--output {args.output} must end in one of {', '.join(FORMATS)}.")
     if not args.output.parent.is_dir():
         raise ValueError(f"--output {args.output}: folder {args.output.parent} does not exist.")
     if args.report is not None and not args.report.parent.is_dir():
         raise ValueError(f"--report {args.report}: folder {args.report.parent} does not exist.")
     facts = facts_from_flag(local_model(args))
+    _check_files(args, draws_clips=facts.sizes.frame_multiple > 0)
     intent, workload = intent_from_flags(args, facts), workload_from_flags(args, facts)
     return make_plan(facts, workload, intent, [node_here(args)])
+
+
+def _check_files(args: argparse.Namespace, *, draws_clips: bool) -> None:
+    suffixes = (CLIP_SUFFIX,) if draws_clips else tuple(FORMATS)
+    if args.output.suffix.lower() not in suffixes:
+        what = "clips" if draws_clips else "pictures"
+        raise ValueError(
+            f"--output {args.output} must end in {' or '.join(suffixes)}: {args.model_path} makes {what}."
+        )
+    if args.fps is not None and not draws_clips:
+        raise ValueError(f"--fps is for clips; {args.model_path} draws pictures.")
+    if args.image_path is None:
+        return
+    if not draws_clips:
+        raise ValueError(f"--image-path is the first picture of a clip; {args.model_path} draws pictures.")
+    if not args.image_path.is_file():
+        raise ValueError(f"--image-path {args.image_path} is no file.")
 
 
 def _draw(args: argparse.Namespace, plan: Plan) -> int:
@@ -80,7 +103,8 @@ def _draw(args: argparse.Namespace, plan: Plan) -> int:
     from diffusion_runtime.server.termination import EngineEnded
 
     try:
-        wanted, pictures, report = draw_once(plan, _body(args))
+        first = args.image_path.read_bytes() if args.image_path else None
+        wanted, pictures, report = draw_once(plan, _body(args), first)
     except (ApiError, EngineRefusal) as error:
         return _fail(EXIT_BAD_INPUT, error.message)
     except UndrawableRequest as error:
@@ -91,7 +115,7 @@ def _draw(args: argparse.Namespace, plan: Plan) -> int:
         args.report.write_text(report.to_json() + "\n")
     if report.executing_reason is not None:
         sys.stderr.write(f"A fallback of the plan was executed: {report.executing_reason}\n")
-    for index, (request, picture) in enumerate(zip(wanted.pictures, pictures, strict=True)):
+    for index, (request, picture) in enumerate(zip(wanted, pictures, strict=True)):
         path = args.output if index == 0 else args.output.with_stem(f"{args.output.stem}-{index + 1}")
         path.write_bytes(picture.body)
         sys.stdout.write(f"{path} (seed {request.seed})\n")
@@ -100,14 +124,16 @@ def _draw(args: argparse.Namespace, plan: Plan) -> int:
 
 def _body(args: argparse.Namespace) -> dict[str, Any]:
     """The same fields that the HTTP call takes, so that both are checked alike; the size is the plan's."""
-    return {
+    body = {
         "prompt": args.prompt,
         "negative_prompt": args.negative_prompt,
         "seed": args.seed,
         "n": args.num_images,
-        "true_cfg_scale": args.guidance_scale,
-        "output_format": FORMATS[args.output.suffix.lower()],
+        "guidance_scale": args.guidance_scale,
     }
+    if args.output.suffix.lower() == CLIP_SUFFIX:
+        return body | {"fps": args.fps}
+    return body | {"output_format": FORMATS[args.output.suffix.lower()]}
 
 
 def node_here(args: argparse.Namespace) -> GpuNode:

@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
+from diffusion_runtime.loading.allowed import of_family
 from diffusion_runtime.models.catalog import facts_for, facts_from_folder, known_models
 from diffusion_runtime.planning.devices import Device, device_from_product
 from diffusion_runtime.planning.documents import ComponentKind, ResidencyMode, Shape, Workload
@@ -118,8 +119,16 @@ def workload_from_flags(args: argparse.Namespace, facts: ModelFacts) -> Workload
         "steps": args.num_inference_steps,
     }
     shape = Shape.model_validate(default.model_dump() | {k: v for k, v in given.items() if v is not None})
-    guidance = "auto" if scale is None else ("on" if scale > 1 else "off")
+    guidance = "auto" if scale is None else _second_pass(scale, facts)
     return Workload.model_validate({"shapes": (shape,), "guidance": guidance})
+
+
+def _second_pass(scale: float, facts: ModelFacts) -> str:
+    """Whether a scale means a second pass a step; a model that reads it as an input needs none for it."""
+    family = of_family(facts.model.family)
+    if family is not None and family.embeds_guidance:
+        return "auto"
+    return "on" if scale > (1.0 if family is None else family.unguided_scale) else "off"
 
 
 def gpu_from_flag(text: str) -> Device:

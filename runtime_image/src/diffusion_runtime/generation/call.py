@@ -8,25 +8,41 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
+from diffusion_runtime.parallel.cfg import GuidanceStyle, TwoCalls
+
 from .messages import PictureRequest
+from .sound import Sound
 
 Output = Literal["pt", "latent"]
 """diffusers' `output_type`: pixels in 0..1, or what the last step left (nothing is decoded)."""
 OnStep = Callable[[int], None]
+TWO_CALLS = TwoCalls()
+
+
+class WithSound(NamedTuple):
+    """Pixels or latents, and the sound that belongs to them; None where latents were asked for."""
+
+    frames: torch.Tensor
+    sound: Sound | None
 
 
 @dataclass(frozen=True)
 class FamilyCall:
     """`check` raises UndrawablePicture and needs no weights: ranks must refuse at the same time, and copies
-    differ by seconds. `call` returns pixels (frames, 3, height, width) in 0..1, or latents.
+    differ by seconds. `call` returns pixels (frames, 3, height, width) in 0..1, or latents; some with sound.
+
+    `guidance`: how its pipeline runs both branches. `warm_prompts`: one for each kind of graph that prompts
+    of different lengths need.
     """
 
     check: Callable[[Any, PictureRequest], None]
-    call: Callable[[Any, PictureRequest, torch.device, Output, OnStep], torch.Tensor]
+    call: Callable[[Any, PictureRequest, torch.device, Output, OnStep], torch.Tensor | WithSound]
+    guidance: GuidanceStyle = TWO_CALLS
+    warm_prompts: tuple[str, ...] = ("a picture to warm up with",)
 
 
 def seeded(seed: int) -> torch.Generator:

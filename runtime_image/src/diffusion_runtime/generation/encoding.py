@@ -7,7 +7,17 @@ import io
 import torch
 from PIL import Image
 
-from .messages import OutputFormat
+from .messages import OutputFormat, PictureRequest
+from .sound import Sound
+
+
+def encode(pixels: torch.Tensor, sound: Sound | None, request: PictureRequest) -> bytes:
+    """Pixels (frames, height, width, 3) uint8 to the file that the request asks for."""
+    if request.output_format == "mp4":
+        from .clip_encoding import encode_clip  # FFmpeg is for ranks that draw clips
+
+        return encode_clip(pixels, request.fps, sound, torch.get_num_threads())
+    return encode_picture(pixels[0], request.output_format, request.compression)
 
 
 def encode_picture(pixels: torch.Tensor, output_format: OutputFormat, compression: int) -> bytes:

@@ -2,36 +2,71 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from diffusion_runtime.planning.documents import Document, Execution, PhaseMeasurement, Shape
 
 OutputFormat = Literal["png", "jpeg", "webp"]
+ClipFormat = Literal["mp4"]
+Size = tuple[int, int, int]
+"""Width and height in pixels, frames."""
 MAX_SEED = 2**63 - 1
 
 
 class PictureRequest(Document):
-    """One picture.
+    """One picture or one clip of `frames` frames, to be shown at `fps` frames a second.
 
-    `guidance_scale` above 1 means two passes per step, with `negative_prompt` for the second.
+    `guidance_scale` above `unguided_scale`, which is the family's, means two passes per step, with
+    `negative_prompt` for the second. `embedded_guidance` is for a model that reads a scale as an input; None
+    is its authors' scale.
+    `guidance_scale_2` is for the second transformer of a pipeline with two; None means the same.
     """
 
     prompt: str
-    negative_prompt: str = " "
+    negative_prompt: str = ""
     width: int
     height: int
     steps: Annotated[int, Field(ge=1)]
+    frames: Annotated[int, Field(ge=1)] = 1
+    fps: Annotated[float, Field(gt=0)] = 16.0
     guidance_scale: float
+    guidance_scale_2: float | None = None
+    unguided_scale: float = 1.0
+    embedded_guidance: float | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)]
-    output_format: OutputFormat = "png"
+    output_format: OutputFormat | ClipFormat = "png"
     compression: Annotated[int, Field(ge=0, le=100)] = 100
+    input_images: tuple[bytes, ...] = Field((), exclude=True)
+    """Files of pictures to start from. Not part of the JSON: see `draw_frame`."""
 
     @property
     def guided(self) -> bool:
-        """Whether each step has a second pass (diffusers: true_cfg_scale > 1)."""
-        return self.guidance_scale > 1
+        """Whether each step has a second pass."""
+        return self.guidance_scale > self.unguided_scale
+
+    @property
+    def size(self) -> Size:
+        """What compiled blocks are made for."""
+        return self.width, self.height, self.frames
+
+
+def draw_frame(request: PictureRequest) -> tuple[dict[str, Any], bytes]:
+    """Header and body of the command to draw: the request as JSON, its input pictures as raw bytes."""
+    lengths = [len(picture) for picture in request.input_images]
+    header = {"kind": "draw", "request": request.to_dict(), "inputBytes": lengths}
+    return header, b"".join(request.input_images)
+
+
+def drawn_request(header: dict[str, Any], body: bytes) -> PictureRequest:
+    """The request of such a frame."""
+    pictures, start = [], 0
+    for length in header.get("inputBytes", ()):
+        pictures.append(body[start : start + length])
+        start += length
+    request = PictureRequest.model_validate(header["request"])
+    return request.model_copy(update={"input_images": tuple(pictures)})
 
 
 class StartRank(Document):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -16,9 +16,10 @@ from diffusion_runtime.planning.documents import PhaseMeasurement
 from diffusion_runtime.residency.owner import Phase
 
 from .build import BuiltPipeline
-from .call import Output
+from .call import Output, WithSound
 from .measure import Measurements
 from .messages import PictureRequest
+from .sound import Sound
 from .undrawable import UndrawablePicture
 
 OnPhase = Callable[[str, int], None]
@@ -27,7 +28,8 @@ OnPhase = Callable[[str, int], None]
 
 @dataclass(frozen=True)
 class Drawn:
-    """Pixels (frames, height, width, 3) uint8 on rank 0, None elsewhere; what each phase took.
+    """Pixels (frames, height, width, 3) uint8 and sound, if any, on rank 0, None elsewhere; what each phase
+    took.
 
     `compiled`: the blocks ran compiled.
     """
@@ -36,6 +38,7 @@ class Drawn:
     phases: dict[str, PhaseMeasurement]
     seconds_per_step: float
     compiled: bool = False
+    sound: Sound | None = None
 
 
 def draw(built: BuiltPipeline, request: PictureRequest, on_phase: OnPhase) -> Drawn:
@@ -43,19 +46,21 @@ def draw(built: BuiltPipeline, request: PictureRequest, on_phase: OnPhase) -> Dr
     measured = Measurements(built.device)
     result = _run(built, request, "pt" if built.rank == 0 else "latent", measured, on_phase)
     seconds = measured.phases["denoise"].seconds or 0.0
-    pixels = _to_bytes(result) if built.rank == 0 else None
     compiled = built.compiled is not None and built.compiled.used
-    return Drawn(pixels, measured.phases, seconds / request.steps, compiled)
+    drawn = Drawn(None, measured.phases, seconds / request.steps, compiled)
+    if built.rank != 0:
+        return drawn
+    return replace(drawn, pixels=_to_bytes(result.frames), sound=_checked(result.sound))
 
 
 def draw_latents(built: BuiltPipeline, request: PictureRequest, on_phase: OnPhase) -> torch.Tensor:
     """What the last step left, undecoded, on every rank: what layouts and residencies are compared by."""
-    return _run(built, request, "latent", Measurements(built.device), on_phase)
+    return _run(built, request, "latent", Measurements(built.device), on_phase).frames
 
 
 def _run(
     built: BuiltPipeline, request: PictureRequest, output: Output, measured: Measurements, on_phase: OnPhase
-) -> torch.Tensor:
+) -> WithSound:
     with torch.inference_mode():
         built.family.check(built.pipeline, request)
         with (
@@ -64,9 +69,10 @@ def _run(
             _compiled(built, request),
             _guidance(built, request.guided),
         ):
-            return built.family.call(
+            result = built.family.call(
                 built.pipeline, request, built.device, output, lambda step: on_phase("denoise", step)
             )
+    return result if isinstance(result, WithSound) else WithSound(result, None)
 
 
 @contextmanager
@@ -94,11 +100,23 @@ def _compiled(built: BuiltPipeline, request: PictureRequest) -> AbstractContextM
     """Sizes that were not warmed are drawn uncompiled."""
     if built.compiled is None:
         return nullcontext()
-    return built.compiled.in_use((request.width, request.height))
+    return built.compiled.in_use(request.size)
 
 
 def _to_bytes(pixels: torch.Tensor) -> torch.Tensor:
     """(frames, 3, height, width) in 0..1 to (frames, height, width, 3) uint8 on the CPU."""
-    if not bool(torch.isfinite(pixels).all()):
-        raise UndrawablePicture("The model produced values that are not finite; no picture was made of them.")
+    _check_finite(pixels)
     return (pixels.float() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
+
+
+def _checked(sound: Sound | None) -> Sound | None:
+    """The sound on the CPU."""
+    if sound is None:
+        return None
+    _check_finite(sound.samples)
+    return Sound(sound.samples.float().cpu(), sound.rate)
+
+
+def _check_finite(values: torch.Tensor) -> None:
+    if not bool(torch.isfinite(values).all()):
+        raise UndrawablePicture("The model produced values that are not finite; no picture was made of them.")

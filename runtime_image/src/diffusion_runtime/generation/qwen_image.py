@@ -10,6 +10,7 @@ from .call import OnStep, Output, seeded, step_end
 from .messages import PictureRequest
 from .undrawable import UndrawablePicture
 
+BLANK = " "  # what the model's authors use: an empty negative prompt has no tokens to attend to
 MAX_PROMPT_TOKENS = 1024  # the pipeline's tokenizer_max_length; beyond it the pipeline would cut silently
 
 
@@ -17,7 +18,7 @@ def check(pipeline: Any, request: PictureRequest) -> None:
     """UndrawablePicture for a prompt that is too long."""
     _check_length(pipeline, request.prompt, "prompt")
     if request.guided:
-        _check_length(pipeline, request.negative_prompt, "negative_prompt")
+        _check_length(pipeline, request.negative_prompt or BLANK, "negative_prompt")
 
 
 def call(
@@ -25,7 +26,9 @@ def call(
 ) -> torch.Tensor:
     """Pixels (1, 3, height, width), or packed latents (1, height*width / (2*vae_scale)^2, channels)."""
     prompt = _encode(pipeline, request.prompt, device)
-    negative = _encode(pipeline, request.negative_prompt, device) if request.guided else (None, None)
+    negative: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
+    if request.guided:
+        negative = _encode(pipeline, request.negative_prompt or BLANK, device)
     result = pipeline(
         prompt_embeds=prompt[0],
         prompt_embeds_mask=prompt[1],

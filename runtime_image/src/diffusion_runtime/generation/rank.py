@@ -21,7 +21,7 @@ from diffusion_runtime.planning.documents import Document
 from diffusion_runtime.planning.explain import format_bytes
 
 from .failures import describe, ends_rank
-from .messages import Done, PictureFailed, PictureRequest, Ready, StartRank
+from .messages import Done, PictureFailed, PictureRequest, Ready, StartRank, drawn_request
 from .wire import Frame, encode, read_frame
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class RankProcess:
         try:
             built = self._build(start)
             while (frame := self._channel.receive()).kind == "draw":
-                self._draw(built, PictureRequest.model_validate(frame.header["request"]))
+                self._draw(built, drawn_request(frame.header, frame.body))
         except Exception as error:  # noqa: BLE001  # reported to the parent, which decides; the rank ends
             self._channel.tell(describe(error, self._phase, start.rank))
             return 1
@@ -124,7 +124,7 @@ class RankProcess:
         return built
 
     def _draw(self, built: BuiltPipeline, request: PictureRequest) -> None:
-        from .encoding import encode_picture
+        from .encoding import encode
         from .picture import draw
         from .undrawable import UndrawablePicture
 
@@ -132,7 +132,8 @@ class RankProcess:
             drawn = draw(built, request, self._enter)
             body = b""
             if drawn.pixels is not None:
-                body = encode_picture(drawn.pixels[0], request.output_format, request.compression)
+                self._enter("encode")
+                body = encode(drawn.pixels, drawn.sound, request)
         except UndrawablePicture as error:
             self._channel.tell(PictureFailed(message=str(error), field=error.field))
             return

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 
 from diffusion_runtime.loading.refusal import EngineRefusal
+from diffusion_runtime.parallel.cfg import OneBatch
 from diffusion_runtime.planning.documents import Shape
 
 from .build import BuiltPipeline
+from .input_pictures import blank_picture
 from .messages import PictureRequest
 from .picture import draw
 
-PROMPT = "a picture to warm up with"
 STEPS = 2  # a schedule of one step has no last sigma to shift
 
 
@@ -26,14 +28,21 @@ def warm(
         return
     if not shapes:
         raise EngineRefusal("PlanMismatch", "compile.enabled=true needs a declared shape to warm up with.")
-    for width, height in dict.fromkeys((shape.width, shape.height) for shape in shapes):
-        request = PictureRequest(
-            prompt=PROMPT,
-            width=width,
-            height=height,
-            steps=STEPS,
-            guidance_scale=built.guidance_scale if guided else 1.0,
-            seed=0,
-        )
-        with built.compiled.warming((width, height)):
-            draw(built, request, on_phase)
+    scales = [built.guidance_scale if guided else built.unguided_scale]
+    if guided and isinstance(built.family.guidance, OneBatch):
+        scales.append(built.unguided_scale)  # a batch of one is another graph
+    for width, height, frames in dict.fromkeys((shape.width, shape.height, shape.frames) for shape in shapes):
+        with built.compiled.warming((width, height, frames)):
+            for prompt, scale in product(built.family.warm_prompts, scales):
+                request = PictureRequest(
+                    prompt=prompt,
+                    width=width,
+                    height=height,
+                    frames=frames,
+                    steps=STEPS,
+                    guidance_scale=scale,
+                    unguided_scale=built.unguided_scale,
+                    seed=0,
+                    input_images=(blank_picture(width, height),) * built.input_images,
+                )
+                draw(built, request, on_phase)

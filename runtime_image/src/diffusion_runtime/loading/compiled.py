@@ -9,24 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import Signature, signature
 from typing import Any, Literal
 
 import torch
 
+Size = tuple[int, int, int]
+"""Width and height in pixels, frames."""
 GRAPHS_AT_MOST = 64
 """Eight declared shapes and what a family adds; beyond torch's own limit it would silently run uncompiled."""
 
 
 class CompiledBlocks:
-    """Switches all blocks between eager and compiled. `warmed` are sizes (width, height) that have graphs;
-    `used` says whether the last request ran compiled.
+    """Switches all blocks between eager and compiled. `warmed` are sizes (width, height, frames) that have
+    graphs; `used` says whether the last request ran compiled.
 
-    `varying`: of each block call, keyword and dimension of what follows the prompt's length; `name.1` is
+    `varying`: of each block call, argument and dimension of what follows the prompt's length; `name.1` is
     item 1 of `name`.
     """
 
     def __init__(self, varying: Sequence[tuple[str, int]]) -> None:
-        self.warmed: set[tuple[int, int]] = set()
+        self.warmed: set[Size] = set()
         self.used = False
         self._varying = varying
         self._now: Literal["eager", "warming", "compiled"] = "eager"
@@ -36,16 +39,16 @@ class CompiledBlocks:
         """Make blocks of one transformer switchable; before they are sharded or called."""
         for block in blocks:
             compiled = torch.compile(block.forward, dynamic=False)
-            block.forward = self._switch(block.forward, compiled)
+            block.forward = self._switch(block.forward, compiled, signature(block.forward))
 
     @contextmanager
-    def warming(self, size: tuple[int, int]) -> Iterator[None]:
+    def warming(self, size: Size) -> Iterator[None]:
         """Compile whatever runs inside; afterwards `size` counts as warmed."""
         yield from self._while("warming")
         self.warmed.add(size)
 
     @contextmanager
-    def in_use(self, size: tuple[int, int]) -> Iterator[None]:
+    def in_use(self, size: Size) -> Iterator[None]:
         """Compiled inside when `size` was warmed, else eager; inside `warming` this changes nothing."""
         if self._now == "warming":
             yield
@@ -60,19 +63,23 @@ class CompiledBlocks:
         finally:
             self._now = before
 
-    def _switch(self, eager: Callable[..., Any], compiled: Callable[..., Any]) -> Callable[..., Any]:
+    def _switch(
+        self, eager: Callable[..., Any], compiled: Callable[..., Any], its: Signature
+    ) -> Callable[..., Any]:
         def forward(*args: Any, **kwargs: Any) -> Any:
             if self._now == "eager":
                 return eager(*args, **kwargs)
             if self._now == "warming":
-                self._mark(kwargs)
+                self._mark(its.bind(*args, **kwargs).arguments)
             return compiled(*args, **kwargs)
 
         return forward
 
-    def _mark(self, kwargs: dict[str, Any]) -> None:
+    def _mark(self, arguments: dict[str, Any]) -> None:
         """Make the varying dimensions symbols of the graph that is about to be traced."""
         for path, dimension in self._varying:
             name, _, item = path.partition(".")
-            tensor = kwargs[name][int(item)] if item else kwargs[name]
-            torch._dynamo.mark_dynamic(tensor, dimension)
+            value: Any = arguments.get(name)
+            tensor = value[int(item)] if item else value
+            if tensor is not None:
+                torch._dynamo.mark_dynamic(tensor, dimension)

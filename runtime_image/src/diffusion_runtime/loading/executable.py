@@ -17,9 +17,10 @@ from .attention import BACKENDS
 from .refusal import EngineRefusal
 
 EXECUTED = (
-    "one rank, cfg 2, ulysses, and fsdp over all ranks of these; residency resident and component, "
-    "layerwise for transformers; eager or compiled blocks; attention native, cudnn, flash or flash4 (the "
-    "latter without ulysses); tiled or whole VAE decoding"
+    "one rank, cfg 2, ulysses or ring, tensor, and fsdp over all ranks of these but tensor; residency "
+    "resident and component, "
+    "layerwise for transformers; eager or compiled blocks; attention native, cudnn, flash or flash4 "
+    "(the latter on whole sequences); tiled or whole VAE decoding"
 )
 
 
@@ -61,16 +62,21 @@ def is_executable(execution: Execution) -> bool:
 def _first_unsupported(execution: Execution) -> str | None:
     if execution.attention.backend not in BACKENDS:
         return f"attention.backend={execution.attention.backend}"
-    if execution.attention.backend == "flash4" and execution.layout.ulysses > 1:
-        return f"attention.backend=flash4 with layout.ulysses={execution.layout.ulysses}"
+    if execution.attention.backend == "flash4":
+        for axis in ("ulysses", "ring"):
+            if getattr(execution.layout, axis) > 1:
+                return f"attention.backend=flash4 with layout.{axis}={getattr(execution.layout, axis)}"
     return _unsupported_layout(execution) or _unsupported_residency(execution)
 
 
 def _unsupported_layout(execution: Execution) -> str | None:
     layout = execution.layout
-    for axis, ranks in {"ring": layout.ring, "tensor": layout.tensor}.items():
-        if ranks != 1:
-            return f"layout.{axis}={ranks}"
+    if layout.ring > 1 and layout.ulysses > 1:
+        return f"layout.ring={layout.ring} with layout.ulysses={layout.ulysses}"
+    if layout.tensor > 1 and execution.compile.enabled:
+        return f"compile.enabled=true with layout.tensor={layout.tensor}"
+    if layout.tensor > 1 and layout.fsdp:
+        return f"layout.tensor={layout.tensor} with layout.fsdp=true"
     if layout.cfg not in (1, 2):
         return f"layout.cfg={layout.cfg}"
     if layout.ranks != execution.gpus_per_replica:
@@ -85,6 +91,9 @@ def _unsupported_residency(execution: Execution) -> str | None:
         transformer = component.startswith("transformer")
         if residency.mode == "layerwise" and not transformer:
             return f"residency.{component}.mode=layerwise"
-        if execution.layout.fsdp and transformer and residency.mode != "resident":
-            return f"residency.{component}.mode={residency.mode} with layout.fsdp=true"
+        if transformer and residency.mode != "resident":
+            if execution.layout.fsdp:
+                return f"residency.{component}.mode={residency.mode} with layout.fsdp=true"
+            if execution.layout.tensor > 1:
+                return f"residency.{component}.mode={residency.mode} with layout.tensor"
     return None

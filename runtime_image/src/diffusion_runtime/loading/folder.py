@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffusion_runtime.models import mova
 from diffusion_runtime.models.catalog import facts_from_folder
 from diffusion_runtime.models.folder import read_index
-from diffusion_runtime.planning.documents import ComponentKind, Execution, ModelRef
+from diffusion_runtime.planning.documents import ComponentKind, Execution, Layout, ModelRef
 from diffusion_runtime.planning.errors import BadModelFolder
+from diffusion_runtime.planning.facts import LayoutAxis
 
 from .allowed import FAMILIES, AllowedFamily
 from .refusal import EngineRefusal
@@ -29,7 +31,10 @@ class ModelFolder:
     """A folder that passed every check. Width and height must be multiples of `pixel_multiple`.
 
     `blocks`: per component with repeated blocks, where they are and how many, in order of use.
-    `heads`: attention heads of the transformer. `kinds`: of every component with weights.
+    `heads`: attention heads of the transformer. `layouts`: what its family can be split by. `kinds`: of
+    every component with weights. `classes`: of every part that the folder has. `settings`: the pipeline's
+    own, from model_index.json.
+    `frame_multiple`: frames are a multiple of it plus one; 0 for single pictures.
     """
 
     path: Path
@@ -38,6 +43,10 @@ class ModelFolder:
     kinds: dict[str, ComponentKind]
     blocks: dict[str, tuple[tuple[str, int], ...]]
     heads: int
+    layouts: tuple[LayoutAxis, ...]
+    classes: dict[str, str]
+    settings: dict[str, Any]
+    frame_multiple: int
 
 
 def built_in_folder(name: str) -> Path:
@@ -51,7 +60,11 @@ def built_in_folder(name: str) -> Path:
 
 
 def locate(model: ModelRef) -> Path:
-    """The folder a plan's model lies in."""
+    """The folder a plan's model lies in. EngineRefusal (NotSupportedYet) for what nothing draws."""
+    if model.family == mova.NAME:
+        raise EngineRefusal(
+            "NotSupportedYet", f"{model.name} can be planned but not drawn: {mova.NOT_DRAWN}."
+        )
     if model.source == "builtIn":
         return built_in_folder(model.name)
     if model.source == "path":
@@ -75,24 +88,36 @@ def open_folder(path: Path) -> ModelFolder:
     except BadModelFolder as error:
         raise EngineRefusal(BROKEN_FOLDER, str(error)) from error
     family = _family_of(path, index)
-    _check_parts(path, index, family)
+    classes = _check_parts(path, index, family)
     kinds = {component.name: component.kind for component in facts.components}
     blocks = {
         component.name: tuple((group.path, group.count) for group in component.blocks)
         for component in facts.components
         if component.blocks
     }
-    return ModelFolder(path, family, facts.sizes.multiple, kinds, blocks, facts.denoise.heads)
+    return ModelFolder(
+        path=path,
+        family=family,
+        pixel_multiple=facts.sizes.multiple,
+        kinds=kinds,
+        blocks=blocks,
+        heads=facts.denoise.heads,
+        layouts=facts.correct_axes,
+        classes=classes,
+        settings={name: index[name] for name in family.settings if name in index},
+        frame_multiple=facts.sizes.frame_multiple,
+    )
 
 
 def check_plan_is_for(folder: ModelFolder, family: str, execution: Execution) -> None:
     """EngineRefusal (PlanMismatch) when the plan was made for another model than the one in the folder."""
     _check_components(folder, family, execution)
-    if folder.heads % execution.layout.ulysses:
+    _check_layout(folder, execution.layout)
+    if folder.family.one_dtype and len(set(execution.dtype.values())) > 1:
         raise EngineRefusal(
             "PlanMismatch",
-            f"layout.ulysses={execution.layout.ulysses} does not divide the {folder.heads} attention heads "
-            f"of {folder.path}.",
+            f"The plan's dtype differs between components, but {folder.family.pipeline_class} draws with all "
+            "of them in one: set the same for each.",
         )
     for name, residency in execution.residency.items():
         count = sum(blocks for _, blocks in folder.blocks.get(name, ()))
@@ -101,6 +126,29 @@ def check_plan_is_for(folder: ModelFolder, family: str, execution: Execution) ->
                 "PlanMismatch",
                 f"residency.{name}.residentBlocks={residency.resident_blocks} of layerwise residency, but "
                 f"{name} in {folder.path} has {count} repeated blocks.",
+            )
+
+
+def _check_layout(folder: ModelFolder, layout: Layout) -> None:
+    degrees: dict[LayoutAxis, int] = {
+        "cfg": layout.cfg,
+        "ulysses": layout.ulysses,
+        "ring": layout.ring,
+        "tensor": layout.tensor,
+        "fsdp": layout.ranks if layout.fsdp else 1,
+    }
+    for axis, degree in degrees.items():
+        if degree > 1 and axis not in folder.layouts:
+            raise EngineRefusal(
+                "LayoutUnsupported",
+                f"The plan splits {folder.path} by {axis}, which {folder.family.family} models cannot be "
+                f"split by; they can by {', '.join(folder.layouts)}.",
+            )
+        if axis in ("ulysses", "tensor") and folder.heads % degree:
+            raise EngineRefusal(
+                "PlanMismatch",
+                f"layout.{axis}={degree} does not divide the {folder.heads} attention heads of "
+                f"{folder.path}.",
             )
 
 
@@ -130,24 +178,31 @@ def _family_of(path: Path, index: dict[str, Any]) -> AllowedFamily:
     )
 
 
-def _check_parts(path: Path, index: dict[str, Any], family: AllowedFamily) -> None:
+def _check_parts(path: Path, index: dict[str, Any], family: AllowedFamily) -> dict[str, str]:
+    """The class of every part that the folder has."""
     listed = {
-        name: value for name, value in index.items() if not name.startswith("_") and isinstance(value, list)
+        name: value
+        for name, value in index.items()
+        if not name.startswith("_") and isinstance(value, list) and value != [None, None]
     }
-    if listed.keys() != family.parts.keys():
+    needed = {name for name, part in family.parts.items() if not part.optional}
+    if not needed <= listed.keys() <= family.parts.keys():
         raise EngineRefusal(
             BROKEN_FOLDER,
             f"{path / 'model_index.json'} lists {sorted(listed)} but {family.pipeline_class} is built from "
             f"{sorted(family.parts)}.",
         )
-    for name, part in family.parts.items():
-        if listed[name] != [part.library, part.class_name]:
+    for name, value in listed.items():
+        part = family.parts[name]
+        allowed = [[part.library, class_name] for class_name in (part.class_name, *part.also)]
+        if value not in allowed:
             raise EngineRefusal(
                 BROKEN_FOLDER,
-                f"{path / 'model_index.json'} builds {name} from {listed[name]}; "
-                f"this engine allows only {[part.library, part.class_name]}.",
+                f"{path / 'model_index.json'} builds {name} from {value}; "
+                f"this engine allows only {' or '.join(str(choice) for choice in allowed)}.",
             )
         if not (path / name).is_dir():
             raise EngineRefusal(
                 BROKEN_FOLDER, f"{path / name} is missing although model_index.json lists it."
             )
+    return {name: str(class_name) for name, (_, class_name) in listed.items()}

@@ -16,11 +16,16 @@ from diffusion_runtime.models.folder import component_tensors
 from diffusion_runtime.planning.documents import DtypeName
 from diffusion_runtime.storage import Fill
 
-from .allowed import AllowedPart
+from .allowed import Library
 from .component import open_component
 from .folder import ModelFolder
 from .record import LoadRecord
 
+MODULES: dict[Library, str] = {
+    "diffusers": "diffusers",
+    "transformers": "transformers",
+    "ltx2": "diffusers.pipelines.ltx2",
+}
 TORCH_DTYPE: dict[DtypeName, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
@@ -37,24 +42,33 @@ def load_pipeline(
     Raises EngineRefusal when a component's files lack weights of its class or bring others.
     """
     record = record or LoadRecord()
-    weighty = [name for name, part in folder.family.parts.items() if part.weights]
+    weighty = [name for name in folder.classes if folder.family.parts[name].weights]
     for name in weighty:
         stored = component_tensors(folder.path / name).values()
         record.expect(sum(entry.stored_bytes for entry in stored))
     parts: dict[str, Any] = {}
     for name, part in folder.family.parts.items():
+        if name not in folder.classes:
+            continue
         if part.weights:
-            module, fill = open_component(folder.path / name, _class(part), TORCH_DTYPE[dtype[name]], record)
+            module_class, planned = _class(folder, name), TORCH_DTYPE[dtype[name]]
+            module, fill = open_component(folder.path / name, module_class, planned, record)
             with record.stage("place"):
                 place(name, module, fill)
             parts[name] = module
         else:
             with record.stage("build"):
-                parts[name] = _class(part).from_pretrained(str(folder.path / name), local_files_only=True)
-    pipeline = getattr(importlib.import_module("diffusers"), folder.family.pipeline_class)(**parts)
+                parts[name] = _class(folder, name).from_pretrained(
+                    str(folder.path / name), local_files_only=True
+                )
+    pipeline_class = getattr(importlib.import_module("diffusers"), folder.family.pipeline_class)
+    pipeline = pipeline_class(**parts, **folder.settings)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def _class(part: AllowedPart) -> Any:
-    return getattr(importlib.import_module(part.library), part.class_name)
+def _class(folder: ModelFolder, name: str) -> Any:
+    """The class that the folder names; `folder` has checked that it is allowed."""
+    if name == "processor":
+        return importlib.import_module("diffusion_runtime.loading.picture_text").PictureTextProcessor
+    return getattr(importlib.import_module(MODULES[folder.family.parts[name].library]), folder.classes[name])

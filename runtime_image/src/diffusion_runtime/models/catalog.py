@@ -14,6 +14,7 @@ from diffusion_runtime.models.inventory import Inventory
 from diffusion_runtime.planning.documents import ModelRef, Shape
 from diffusion_runtime.planning.errors import BadModelFolder, UnknownModel
 from diffusion_runtime.planning.facts import ModelFacts
+from diffusion_runtime.planning.parity import without_failed
 
 FAMILIES: tuple[Family, ...] = (
     qwen_image.FAMILY, wan.FAMILY, z_image.FAMILY, flux.FAMILY, ltx_2.FAMILY, mova.FAMILY,
@@ -42,6 +43,9 @@ PUBLISHED: dict[str, tuple[str, Inventory, _Build, Shape]] = {
 }  # fmt: skip
 """Model id -> family, inventory, function from inventory to facts, default shape."""
 
+NOT_DRAWN = {mova.MOVA.pipeline: mova.NOT_DRAWN}
+"""Pipelines that are planned for but have no code to draw with, and why."""
+
 
 def known_models() -> tuple[str, ...]:
     """Ids with built-in facts."""
@@ -52,13 +56,15 @@ def known_models() -> tuple[str, ...]:
 def facts_for(model_id: str) -> ModelFacts:
     """Built-in facts. Raises UnknownModel naming the known ids."""
     if model_id == demo.MODEL_ID:
-        return demo.demo_facts()
+        return without_failed(demo.demo_facts())
     if model_id not in PUBLISHED:
         raise UnknownModel(
             f"No built-in facts for model {model_id!r}; known are {', '.join(known_models())}."
         )
     family, inventory, build, shape = PUBLISHED[model_id]
-    return build(inventory, ModelRef(name=model_id, family=family, source="huggingFace"), shape)
+    return without_failed(
+        build(inventory, ModelRef(name=model_id, family=family, source="huggingFace"), shape)
+    )
 
 
 def family_named(name: str) -> Family:
@@ -71,9 +77,16 @@ def family_named(name: str) -> Family:
 
 def facts_from_folder(path: Path) -> ModelFacts:
     """Facts of a local diffusers folder, from configs and headers only. Raises BadModelFolder."""
+    return without_failed(claims_of_folder(path))
+
+
+def claims_of_folder(path: Path) -> ModelFacts:
+    """The same, with what failed parity: for the run that finds it out."""
     index = read_index(path)
     pipeline = index.get("_class_name")
     family = next((f for f in FAMILIES if pipeline in f.pipelines), None)
+    if family is None and pipeline in NOT_DRAWN:
+        raise BadModelFolder(f"{path / 'model_index.json'} is a {pipeline}: {NOT_DRAWN[pipeline]}.")
     if family is None:
         known = ", ".join(name for f in FAMILIES for name in f.pipelines)
         raise BadModelFolder(

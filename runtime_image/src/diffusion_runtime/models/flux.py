@@ -55,13 +55,13 @@ def build(inventory: Inventory, model: ModelRef, default_shape: Shape | None = N
         denoise=_denoise(transformer.config, pixels),
         decode=picture_decode(vae.config),
         text=t5_encoder(inventory.part("text_encoder_2"), PROMPT_TOKENS),
-        correct_axes=("cfg", "ulysses", "ring", "fsdp"),
+        correct_axes=("cfg", "ulysses", "ring", "tensor", "fsdp"),
         proven_axes=(),
         correct_dtypes=("bfloat16", "float32"),
         compile_proven=False,
         sources=(
             "elements: meta-device instantiation of the locked diffusers and transformers classes",
-            "ulysses and ring: the class's own context-parallel plan; parity pending",
+            "ulysses, ring and tensor: the class's own plans",
             "streaming: diffusers' group offloading, which the class supports; parity pending",
         ),
     )
@@ -94,6 +94,7 @@ def _denoise(config: dict[str, Any], token_pixels: int) -> DenoiseFacts:
         compiled_launch_seconds=COMPILED_LAUNCH_SECONDS_PER_BLOCK * layers,
         elementwise_seconds_per_token=_ELEMENTWISE_SECONDS * size,
         compiled_elementwise_seconds_per_token=_COMPILED_ELEMENTWISE_SECONDS * size,
+        tensor_sharded_fraction=0.723,  # of FLUX.1-dev's elements, by the class's own plan
     )
 
 

@@ -64,13 +64,14 @@ def build(inventory: Inventory, model: ModelRef, default_shape: Shape | None = N
         denoise=_denoise(inventory.part("transformer").config),
         decode=_decode(inventory.part("vae").config),
         text=causal_encoder(inventory.part("text_encoder"), PROMPT_TOKENS, makes_logits=True),
-        correct_axes=("cfg", "ulysses", "ring", "fsdp"),
+        correct_axes=("cfg", "fsdp"),
         proven_axes=(),
         correct_dtypes=("bfloat16", "float32"),
         compile_proven=False,
         sources=(
             "elements: meta-device instantiation of the locked diffusers and transformers classes",
-            "ulysses and ring: the class's own context-parallel plan; parity pending",
+            "cfg and fsdp: parity with plain diffusers; ulysses and ring are not offered, because the class "
+            "splits the mask of the prompt, which diffusers does wrongly",
             "streaming: diffusers' group offloading, which the class supports; parity pending",
         ),
         notes=("Activations and times of LTX-2 were not measured: they follow from Wan's by formula.",),

@@ -20,6 +20,7 @@ from diffusion_runtime.planning.documents import ModelRef, Shape
 from diffusion_runtime.planning.facts import ComponentFacts, DenoiseFacts, ModelFacts, SizeRule
 
 NAME = "mova"
+NOT_DRAWN = "diffusers, which draws in this engine, has no MOVA pipeline"
 SHAPE_360P = Shape(width=640, height=352, frames=193, steps=50)
 SHAPE_720P = Shape(width=1280, height=720, frames=193, steps=50)
 _TOKEN_PIXELS = 16

@@ -16,7 +16,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from diffusion_runtime.planning.documents import Layout
 
-AXES = ("cfg", "ring", "ulysses")
+AXES = ("cfg", "ring", "ulysses", "tensor")
 
 
 def join(rendezvous: Path, rank: int, world_size: int, device: torch.device, timeout_s: float) -> None:
@@ -39,7 +39,7 @@ def join(rendezvous: Path, rank: int, world_size: int, device: torch.device, tim
 
 
 def layout_mesh(layout: Layout, device: torch.device) -> DeviceMesh | None:
-    """All ranks by axis, neighbouring ranks share a sequence; None for one rank.
+    """All ranks by axis, neighbouring ranks share matrices, then a sequence; None for one rank.
 
     Indexed by name: `mesh["cfg"]` are the ranks that share this rank's part of the sequence.
     """

@@ -182,6 +182,8 @@ def compiles(problem: Problem) -> bool:
     intent = problem.intent
     if intent.compile is not None:
         return intent.compile
+    if (intent.tensor or 1) > 1:
+        return False
     if intent.device == "cpu" or (intent.mode == "manual" and intent.bias is None):
         return False
     return problem.facts.compile_proven

@@ -95,6 +95,7 @@ def _factorisations(problem: Problem, gpus: int, axes: tuple[LayoutAxis, ...]) -
             for ulysses in _degrees(problem, explicit, "ulysses", rest, axes):
                 ring = rest // ulysses
                 allowed = ring == explicit["ring"] if "ring" in explicit else ring == 1 or "ring" in axes
+                allowed = allowed and 1 in (ulysses, ring)  # diffusers splits a prompt evenly or by one way
                 if allowed and _tokens_divide(problem, ulysses * ring):
                     yield Layout(cfg=cfg, ulysses=ulysses, ring=ring, tensor=tensor)
 

@@ -46,7 +46,7 @@ def ladder(problem: Problem) -> Iterator[Rung]:
         Rung("encoders and VAE moved in for their phase", placed(problem, light)),
         Rung("the transformer sharded over all GPUs (FSDP)", placed(problem, light), sharded=True),
     ]
-    if problem.intent.fsdp is not True:
+    if problem.intent.fsdp is not True and "component" in _common_modes(problem, roles["transformer"]):
         rungs.append(Rung("the transformer moved in for its phase", placed(problem, moved)))
         if layerwise_is_correct(problem):
             rungs.append(Rung("the transformer streamed block by block", placed(problem, streamed)))

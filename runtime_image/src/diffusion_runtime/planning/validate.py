@@ -39,6 +39,7 @@ def settle(
     for index, shape in enumerate(shapes):
         check_shape(facts, shape, f"workload.shapes[{index}]")
     guided = facts.guided_by_default if workload.guidance == "auto" else workload.guidance == "on"
+    facts = _slices_stay(facts, intent)
     _check_components(facts, intent)
     _check_axes(facts, intent, guided)
     _check_counts(intent)
@@ -138,6 +139,28 @@ def _check_components(facts: ModelFacts, intent: Intent) -> None:
             )
 
 
+def _slices_stay(facts: ModelFacts, intent: Intent) -> ModelFacts:
+    """Under tensor parallelism a transformer's slices stay on their GPUs: only resident is left."""
+    if (intent.tensor or 1) == 1:
+        return facts
+    for component in facts.components:
+        mode = intent.residency.get(component.name, "resident")
+        if component.kind == "transformer" and mode != "resident":
+            raise BadRequest(
+                f"residency.{component.name}",
+                f"residency.{component.name} is {mode} together with tensor parallelism, whose slices stay "
+                "on their GPUs: use resident.",
+            )
+    return facts.model_copy(
+        update={
+            "components": tuple(
+                c.model_copy(update={"correct_residencies": ("resident",)}) if c.kind == "transformer" else c
+                for c in facts.components
+            )
+        }
+    )
+
+
 def _check_axes(facts: ModelFacts, intent: Intent, guided: bool) -> None:
     if intent.cfg_parallel is not None and intent.cfg not in (None, 2 if intent.cfg_parallel else 1):
         raise BadRequest(
@@ -164,6 +187,18 @@ def _check_axes(facts: ModelFacts, intent: Intent, guided: bool) -> None:
                 f"{axis} is {degree}, which is not validated for {facts.model.family}; validated are "
                 f"{offered}.",
             )
+    if degrees["ulysses"] > 1 and degrees["ring"] > 1:
+        raise BadRequest(
+            "ring",
+            f"ring is {degrees['ring']} together with ulysses {degrees['ulysses']}, but prompts of any "
+            "length can be split one way only: use one of them.",
+        )
+    if degrees["tensor"] > 1 and intent.compile:
+        raise BadRequest(
+            "compile",
+            f"compile is true together with tensor {degrees['tensor']}, but sliced matrices cannot be "
+            "compiled for prompts of any length: leave one of them out.",
+        )
     heads = facts.denoise.heads
     for axis in ("ulysses", "tensor"):
         if heads % degrees[axis]:

@@ -57,6 +57,7 @@ class Engine:
         self.report: EngineReport = reports.first_report(plan)
         self.queue = JobQueue(limits.queue_capacity)
         self.process_ids: list[int] = []
+        metrics.queue_seconds.set_function(self.queue_seconds)
         self._group: RankGroup | None = None
         self._start_group = start_group
         self._limits = limits
@@ -73,12 +74,22 @@ class Engine:
         """Whether requests are served now."""
         return self.report.state == "ready"
 
+    def queue_seconds(self) -> float:
+        """Seconds of accepted work. Until a picture was drawn, each counts as the plan predicts."""
+        each_s = self.report.seconds_per_request or self.plan.time.per_request_seconds
+        return self.queue.pictures_ahead * each_s
+
     def report_now(self) -> EngineReport:
         """The report, and while a group loads how long ago it got on."""
         at = self._group.progress_at if self._group is not None and self.report.state == "loading" else None
         if at is None:
             return self.report
         return self.report.model_copy(update={"load_idle_seconds": round(self._clock() - at, 1)})
+
+    @property
+    def executing(self) -> Execution:
+        """The plan or the fallback of it that is followed now."""
+        return self._executions[0]
 
     def submit(self, requests: Sequence[PictureRequest]) -> Job:
         """Accept a request. Raises QueueFull or NotServing."""
@@ -170,6 +181,7 @@ class Engine:
         """Draw one job. Raises GroupFailed after answering it with the same, or after putting it back."""
         self.metrics.queue_length.set(len(self.queue))
         self.metrics.running.set(1)
+        job.started, job.steps_done = True, lambda: group.steps_done
         try:
             for request in job.requests[len(job.pictures) :]:
                 if job.abandoned:
@@ -186,7 +198,7 @@ class Engine:
             # Readiness first: who reads the error must not find the engine still green.
             self._set_loading()
             if self._can_retry(job, lost.failure):
-                job.retried = True
+                job.retried, job.started = True, False
                 self.queue.put_back(job)
             else:
                 job.fail(lost)

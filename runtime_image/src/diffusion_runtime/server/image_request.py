@@ -1,5 +1,5 @@
-"""POST /v1/images/generations: the JSON body to pictures to draw, or one sentence naming the field that is
-wrong.
+"""POST /v1/images/generations and /edits: fields to pictures to draw, or one sentence naming the field
+that is wrong.
 
 Every field is either acted on or refused; none is ignored. `user` is the one exception: OpenAI defines it as
 a label.
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from diffusion_runtime.generation.messages import MAX_SEED, OutputFormat, PictureRequest
+from diffusion_runtime.loading.allowed import AllowedFamily
 from diffusion_runtime.planning.documents import Plan, Shape
 
 from .openai_errors import ApiError, bad_field
@@ -32,6 +33,7 @@ PASSIVE_FIELDS: dict[str, tuple[Any, ...]] = {
     "moderation": ("auto", "low"),
     "stream": (False,),
     "partial_images": (0,),
+    "input_fidelity": ("low",),
 }
 ACTIVE_FIELDS = frozenset(
     {
@@ -56,13 +58,19 @@ ACTIVE_FIELDS = frozenset(
 
 @dataclass(frozen=True)
 class PictureRules:
-    """What this engine draws: from its plan and its model folder."""
+    """What this engine draws: from its plan and its model folder.
+
+    `input_images`: pictures that a request brings, at least and at most.
+    """
 
     model: str
     pixel_multiple: int
     shapes: tuple[Shape, ...]
     only_these_sizes: bool
     guidance_scale: float
+    unguided_scale: float = 1.0
+    embeds_guidance: bool = False
+    input_images: tuple[int, int] = (0, 0)
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
@@ -85,14 +93,17 @@ class PictureRules:
         return planned.get(size, self.shapes[0].steps)
 
 
-def rules_of(plan: Plan, pixel_multiple: int, family_guidance_scale: float) -> PictureRules:
+def rules_of(plan: Plan, pixel_multiple: int, family: AllowedFamily) -> PictureRules:
     """The rules of a plan. Its first shape is the default size; no guidance planned means none by default."""
     return PictureRules(
         model=plan.model.name,
         pixel_multiple=pixel_multiple,
         shapes=plan.shapes,
         only_these_sizes=plan.other_shapes == "refuse",
-        guidance_scale=family_guidance_scale if plan.guidance else 1.0,
+        guidance_scale=family.guidance_scale if plan.guidance else family.unguided_scale,
+        unguided_scale=family.unguided_scale,
+        embeds_guidance=family.embeds_guidance,
+        input_images=family.input_images,
     )
 
 
@@ -105,9 +116,12 @@ class ImagesRequest:
 
 
 def parse_images_request(
-    body: Any, rules: PictureRules, new_seed: Callable[[], int] = lambda: secrets.randbelow(MAX_CHOSEN_SEED)
+    body: Any,
+    rules: PictureRules,
+    new_seed: Callable[[], int] = lambda: secrets.randbelow(MAX_CHOSEN_SEED),
+    input_images: tuple[bytes, ...] = (),
 ) -> ImagesRequest:
-    """Check every field. Raises ApiError (400, or 404 for another model)."""
+    """Check every field; `input_images` came beside them. Raises ApiError (400, or 404 for another model)."""
     if not isinstance(body, dict):
         raise ApiError(400, f"The body must be a JSON object, not {_kind(body)}.", code="invalid_body")
     body = {name: value for name, value in body.items() if value is not None}
@@ -118,20 +132,28 @@ def parse_images_request(
     output_format = _choice(body, "output_format", OUTPUT_FORMATS, "png")
     first = PictureRequest(
         prompt=_text(body, "prompt", required=True),
-        negative_prompt=_negative_prompt(body, scale),
+        negative_prompt=_negative_prompt(body, scale, rules),
         width=width,
         height=height,
         steps=_integer(body, "num_inference_steps", 1, MAX_STEPS, rules.steps((width, height))),
         guidance_scale=scale,
+        unguided_scale=rules.unguided_scale,
+        embedded_guidance=_embedded_guidance(body, rules),
         seed=_integer(body, "seed", 0, MAX_SEED, -1 if "seed" in body else new_seed()),
         output_format=output_format,
         compression=_compression(body, output_format),
+        input_images=input_images,
     )
     count = _integer(body, "n", 1, MAX_PICTURES, 1)
     _choice(body, "response_format", ("b64_json",), "b64_json")
     _text(body, "user", required=False)
+    return ImagesRequest(numbered(first, count), output_format)
+
+
+def numbered(first: PictureRequest, count: int) -> tuple[PictureRequest, ...]:
+    """The same request `count` times, seeds counting up."""
     seeds = [(first.seed + offset) % (MAX_SEED + 1) for offset in range(count)]
-    return ImagesRequest(tuple(first.model_copy(update={"seed": seed}) for seed in seeds), output_format)
+    return tuple(first.model_copy(update={"seed": seed}) for seed in seeds)
 
 
 def _refuse_unknown(body: dict[str, Any]) -> None:
@@ -197,10 +219,9 @@ def _checked_size(param: str, size: tuple[int, int], rules: PictureRules) -> tup
 
 
 def _guidance_scale(body: dict[str, Any], rules: PictureRules) -> float:
-    """OpenAI clients know guidance_scale, diffusers calls it true_cfg_scale for this family: one value, two
-    names.
-    """
-    named = {name: _number(body, name) for name in ("true_cfg_scale", "guidance_scale") if name in body}
+    """The scale of a second pass. Where the model reads no scale itself, it is one value with two names."""
+    names = ("true_cfg_scale",) if rules.embeds_guidance else ("true_cfg_scale", "guidance_scale")
+    named = {name: _number(body, name) for name in names if name in body}
     if len(set(named.values())) > 1:
         raise bad_field(
             "guidance_scale", "guidance_scale and true_cfg_scale are the same setting here but differ."
@@ -208,13 +229,20 @@ def _guidance_scale(body: dict[str, Any], rules: PictureRules) -> float:
     return next(iter(named.values()), rules.guidance_scale)
 
 
-def _negative_prompt(body: dict[str, Any], scale: float) -> str:
-    if "negative_prompt" in body and scale <= 1:
+def _embedded_guidance(body: dict[str, Any], rules: PictureRules) -> float | None:
+    if not rules.embeds_guidance or "guidance_scale" not in body:
+        return None
+    return _number(body, "guidance_scale")
+
+
+def _negative_prompt(body: dict[str, Any], scale: float, rules: PictureRules) -> str:
+    if "negative_prompt" in body and scale <= rules.unguided_scale:
+        name = "true_cfg_scale" if rules.embeds_guidance else "guidance scale"
         raise bad_field(
-            "negative_prompt", f"negative_prompt has no effect at guidance scale {scale:g}; set one above 1."
+            "negative_prompt",
+            f"negative_prompt has no effect at {name} {scale:g}; set one above {rules.unguided_scale:g}.",
         )
-    # An empty negative prompt has no tokens to attend to; a blank is what the model's authors use.
-    return _text(body, "negative_prompt", required=False) or " "
+    return _text(body, "negative_prompt", required=False)
 
 
 def _text(body: dict[str, Any], name: str, *, required: bool) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from diffusion_runtime.generation.messages import PictureRequest
@@ -24,7 +24,7 @@ class Job:
     """One request for one or more pictures, drawn one after the other. `result` resolves exactly once.
 
     `retried`: it ran out of memory once and goes on with a fallback; `executed` is the hash of what drew the
-    last picture.
+    last picture. `started`: it is being drawn, and `steps_done` tells how far its picture is.
     """
 
     requests: Sequence[PictureRequest]
@@ -34,6 +34,8 @@ class Job:
     pictures: list[Picture] = field(default_factory=list)
     retried: bool = False
     executed: str = ""
+    started: bool = False
+    steps_done: Callable[[], int] = lambda: 0
 
     def fail(self, error: Exception) -> None:
         """Answer with an error, unless already answered."""
@@ -49,6 +51,7 @@ class JobQueue:
         self._waiting: deque[Job] = deque()
         self._arrived = asyncio.Event()
         self._running = False
+        self._running_pictures = 0
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -59,6 +62,11 @@ class JobQueue:
     def ahead(self) -> int:
         """Jobs that a new one would wait for."""
         return len(self._waiting) + int(self._running)
+
+    @property
+    def pictures_ahead(self) -> int:
+        """Pictures of those jobs; the running job counts whole."""
+        return sum(len(job.requests) for job in self._waiting) + self._running_pictures
 
     def put(self, job: Job) -> None:
         """Accept a job; QueueFull when `capacity` jobs wait already."""
@@ -84,7 +92,7 @@ class JobQueue:
     def take(self) -> Job:
         """The oldest job, which runs until `finished`."""
         job = self._waiting.popleft()
-        self._running = True
+        self._running, self._running_pictures = True, len(job.requests)
         if not self._waiting:
             self._arrived.clear()
         return job
@@ -96,7 +104,7 @@ class JobQueue:
 
     def finished(self) -> None:
         """The running job is answered."""
-        self._running = False
+        self._running, self._running_pictures = False, 0
         if not self._waiting:
             self.idle.set()
 

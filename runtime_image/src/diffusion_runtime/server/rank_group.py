@@ -23,6 +23,7 @@ from diffusion_runtime.generation.messages import (
     RankFailure,
     Ready,
     StartRank,
+    draw_frame,
 )
 from diffusion_runtime.loading.host_memory import oom_kills
 from diffusion_runtime.planning.documents import Execution, Shape
@@ -115,6 +116,11 @@ class RankGroup:
         """When a rank got on last, by the clock; None before one was started."""
         return max((rank.progress_at for rank in self._ranks), default=None)
 
+    @property
+    def steps_done(self) -> int:
+        """Of the picture being drawn, as rank 0 told."""
+        return self._ranks[0].steps_done
+
     async def start(self) -> tuple[Ready, ...]:
         """Start all ranks and wait until each has loaded. Raises GroupFailed."""
         self._tasks += [asyncio.create_task(self._judge()), asyncio.create_task(self._watch())]
@@ -135,9 +141,10 @@ class RankGroup:
 
         Raises UndrawableRequest (group fine) or GroupFailed (group gone).
         """
+        header, body = draw_frame(request)
         for rank in self._ranks:
             rank.begin()
-            rank.send({"kind": "draw", "request": request.to_dict()})
+            rank.send(header, body)
         answers = await self._unless_failed(self._answers())
         for result, _ in answers:
             if isinstance(result, PictureFailed):

@@ -31,6 +31,7 @@ class RankHandle:
         self.ready: asyncio.Future[Ready] = loop.create_future()
         self.answer: asyncio.Future[Answer] = loop.create_future()
         self.drawing = False
+        self.steps_done = 0
         self._stopped_at: float | None = None
         self._process = process
         self._clock = clock
@@ -71,15 +72,15 @@ class RankHandle:
             loading=starting and not warming,
         )
 
-    def send(self, header: dict[str, Any]) -> None:
+    def send(self, header: dict[str, Any], body: bytes = b"") -> None:
         """Queue one frame; a rank that is gone is noticed by `listen`, not here."""
         if self._process.stdin is not None and not self._process.stdin.is_closing():
-            self._process.stdin.write(encode(header))
+            self._process.stdin.write(encode(header, body))
 
     def begin(self) -> None:
         """A picture starts: forget the last answer."""
         self.answer = asyncio.get_running_loop().create_future()
-        self.drawing, self.progress_at = True, self._clock()
+        self.drawing, self.progress_at, self.steps_done = True, self._clock(), 0
 
     async def listen(self, report: Callable[[RankFailure], None]) -> None:
         """Read frames until the pipe ends, which is always a failure: a rank never ends by itself in good
@@ -131,6 +132,8 @@ class RankHandle:
     def _take(self, frame: Frame) -> None:
         if frame.kind == "phase":
             self.phase, self.progress_at = str(frame.header.get("phase")), self._clock()
+            if self.phase == "denoise":
+                self.steps_done = int(frame.header.get("step", 0))
         elif frame.kind == "ready":
             self.ready.set_result(Ready.model_validate(frame.header))
         elif frame.kind in ("done", "pictureFailed"):

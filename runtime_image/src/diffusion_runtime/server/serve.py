@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import signal
 import socket
 import sys
@@ -25,6 +26,8 @@ from diffusion_runtime.loading.executable import read_plan
 from diffusion_runtime.loading.refusal import EngineRefusal
 
 from .api import build_api
+from .api_key import take_api_key
+from .engine import Engine
 from .limits import Limits
 from .management import build_management
 from .start import prepare
@@ -36,6 +39,7 @@ from .termination import (
     unforeseen,
     write_termination_message,
 )
+from .videos import Videos
 
 logger = logging.getLogger(__name__)
 MAX_PORT = 65535
@@ -85,6 +89,7 @@ def run_server(options: ServeOptions) -> int:
 
 
 async def _serve(options: ServeOptions) -> None:
+    key = take_api_key(os.environ)
     prepared = prepare(read_plan(options.plan), options.limits)
     engine = prepared.engine
     api_socket = _listen("--port", options.host, options.port)
@@ -92,7 +97,8 @@ async def _serve(options: ServeOptions) -> None:
     _announce(api_socket, management_socket)
     # A client that never ends its body or never reads its answer must not keep an ended engine alive.
     last_answers_s = options.last_answers_s or max(1, int(options.limits.last_answers_s))
-    api = _server(build_api(engine, prepared.rules), last_answers_s)
+    videos = Videos(prepared.videos) if prepared.videos else None
+    api = _server(build_api(engine, prepared.rules, videos, key), last_answers_s)
     management = _server(build_management(engine), last_answers_s)
     servers = [
         asyncio.create_task(api.serve(sockets=[api_socket])),
@@ -100,15 +106,26 @@ async def _serve(options: ServeOptions) -> None:
     ]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, engine.drain)
+        loop.add_signal_handler(number, _drain, engine, videos)
     try:
         await engine.run()
+        # Clips that were finished while draining are worth nothing unless they are fetched.
+        if videos is not None:
+            await videos.all_collected(last_answers_s / 2)
     finally:
         # The answers of the last requests are still on their way: uvicorn lets them finish, then closes.
         api.should_exit = True
         await servers[0]
         management.should_exit = True
         await servers[1]
+        if videos is not None:
+            videos.close()
+
+
+def _drain(engine: Engine, videos: Videos | None) -> None:
+    engine.drain()
+    if videos is not None:
+        videos.drain()
 
 
 def _server(app: Starlette, last_answers_s: int) -> _Server:

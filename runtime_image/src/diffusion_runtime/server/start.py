@@ -23,6 +23,7 @@ from .image_request import PictureRules, rules_of
 from .limits import Limits
 from .metrics import EngineMetrics
 from .rank_group import RankCommand, RankGroup
+from .video_request import VideoRules, video_rules_of
 
 # -P: a rank must not import what lies in the folder that the user happens to be in.
 RANK_ARGUMENTS = (sys.executable, "-P", "-m", "diffusion_runtime.generation.rank")
@@ -30,10 +31,11 @@ RANK_ARGUMENTS = (sys.executable, "-P", "-m", "diffusion_runtime.generation.rank
 
 @dataclass(frozen=True)
 class PreparedEngine:
-    """An engine and the rules of what it draws."""
+    """An engine and the rules of what it draws; `videos` where that is clips."""
 
     engine: Engine
     rules: PictureRules
+    videos: VideoRules | None
     folder: ModelFolder
 
 
@@ -56,8 +58,8 @@ def prepare(plan: Plan, limits: Limits, rank_arguments: Sequence[str] = RANK_ARG
 
     driver = gpus[0].driver_version if gpus else None
     engine = Engine(plan, start_group, limits, EngineMetrics(), time.monotonic, start, driver)
-    rules = rules_of(plan, folder.pixel_multiple, folder.family.guidance_scale)
-    return PreparedEngine(engine, rules, folder)
+    rules = rules_of(plan, folder.pixel_multiple, folder.family)
+    return PreparedEngine(engine, rules, video_rules_of(plan, folder), folder)
 
 
 def check_plan(plan: Plan) -> tuple[ModelFolder, list[DriverGpu]]:

@@ -21,9 +21,6 @@ SECRET = {"name": "s", "key": "k"}
         ("model.loras", [{"name": "l", "source": {"builtIn": {"name": "x"}}}], "spec.model.loras"),
         ("task", "imageToVideo", "spec.task"),
         ("performance.calibrate", "always", "spec.performance.calibrate"),
-        ("service.apiKeySecretRef", SECRET, "spec.service.apiKeySecretRef"),
-        ("monitoring.serviceMonitor", True, "spec.monitoring.serviceMonitor"),
-        ("monitoring.labels", {"a": "b"}, "spec.monitoring.labels"),
         ("pod.affinity.podAntiAffinity", {REQUIRED: [TERM]}, f"spec.pod.affinity.podAntiAffinity.{REQUIRED}"),
     ],
 )
@@ -39,7 +36,8 @@ def test_refused_by_name(path: str, value: Any, field: str) -> None:
     [
         ("task", "auto"),
         ("performance.calibrate", "never"),
-        ("monitoring.serviceMonitor", False),
+        ("service.apiKeySecretRef", SECRET),
+        ("monitoring", {"serviceMonitor": True, "labels": {"a": "b"}}),
         ("model.loras", []),
         ("cache", {}),
     ],

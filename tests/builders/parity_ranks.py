@@ -6,57 +6,64 @@ Each case is built and drawn in the same ranks, one after the other: importing a
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch._dynamo.utils import counters
 
+from builders.parity_families import PARITY
+from builders.poison import poison
 from diffusion_runtime.generation import picture
 from diffusion_runtime.generation.build import build
-from diffusion_runtime.generation.messages import PictureRequest
 from diffusion_runtime.generation.warm import warm
 from diffusion_runtime.loading.record import LoadRecord
 from diffusion_runtime.parallel.environment import rank_environment
 from diffusion_runtime.parallel.ranks import join
-from diffusion_runtime.planning.documents import Execution, Shape
-from engine.plans import DEMO
+from diffusion_runtime.planning.documents import Document, Execution, Shape
 
 CPU = torch.device("cpu")
 SECONDS = 240.0
-WARMED = (Shape(width=64, height=96, steps=3),)
+Drawn = dict[str, torch.Tensor]
 
 
-def requests() -> dict[str, PictureRequest]:
-    """With and without guidance, of prompts whose token counts are odd and even."""
-    fields: dict[str, Any] = {"width": 64, "height": 96, "steps": 3, "seed": 1}
-    return {
-        "guided": PictureRequest(prompt="a red circle", guidance_scale=4.0, **fields),
-        "plain": PictureRequest(prompt="a red circle on the left", guidance_scale=1.0, **fields),
-    }
+class Case(Document):
+    """One small pipeline in its folder, and how it is executed."""
+
+    name: str
+    pipeline: str
+    folder: str
+    execution: Execution
 
 
-def latents_of(execution: Execution, rank: int = 0) -> dict[str, torch.Tensor]:
+class Cases(Document):
+    """What one group draws."""
+
+    cases: tuple[Case, ...]
+
+
+def latents_of(case: Case, rank: int = 0) -> Drawn:
     """Latents of every request on this rank, by request name; bytes of weights read, held before and after;
     how many graphs the requests had to compile.
 
     Before that one picture is broken off in the middle, which must leave no trace.
     """
+    requests = PARITY[case.pipeline].requests()
+    shape = Shape(**requests["guided"].model_dump(include={"width", "height", "frames", "steps"}))
     record = LoadRecord()
-    built = build(str(DEMO), execution, rank, CPU, record)
-    warm(built, WARMED, True, lambda phase, step: None)
+    built = build(case.folder, case.execution, rank, CPU, record)
+    warm(built, (shape,), True, lambda phase, step: None)
     graphs = counters["stats"]["unique_graphs"]
     result = {"held": torch.tensor(held_bytes(built.pipeline.transformer))}
     result["read"] = torch.tensor(record.bytes_read)
     with contextlib.suppress(BrokenOff):
-        picture.draw(built, requests()["guided"], break_off)
-    for name, request in requests().items():
+        picture.draw(built, requests["guided"], break_off)
+    for name, request in requests.items():
         result[name] = picture.draw_latents(built, request, lambda phase, step: None).clone()
     result["compiled late"] = torch.tensor(counters["stats"]["unique_graphs"] - graphs)
     result["held after"] = torch.tensor(held_bytes(built.pipeline.transformer))
@@ -78,17 +85,35 @@ def held_bytes(module: torch.nn.Module) -> int:
     return sum(tensor.nbytes for tensor in local)
 
 
-def draw_cases(cases: dict[str, Execution], ranks: int, folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """By case: every rank's latents by request. Fails with the ranks' own words."""
-    (folder / "cases.json").write_text(json.dumps({name: case.to_dict() for name, case in cases.items()}))
+def draw_cases(cases: Sequence[Case], ranks: int, folder: Path) -> Iterator[tuple[str, list[Drawn]]]:
+    """Every case's name and every rank's latents by request, as soon as the group has drawn it.
+
+    Fails with the ranks' own words.
+    """
+    (folder / "cases.json").write_text(Cases(cases=tuple(cases)).to_json())
     environment = os.environ | rank_environment(1) | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, __file__, str(ranks), str(folder)]
-    ended = subprocess.run(command, env=environment, stderr=subprocess.PIPE, timeout=SECONDS, text=True)
-    assert ended.returncode == 0, ended.stderr[-4000:]
-    return {
-        name: [torch.load(folder / f"{name}-{rank}.pt", weights_only=True) for rank in range(ranks)]
-        for name in cases
-    }
+    with (folder / "stderr").open("w+") as words:
+        group = subprocess.Popen(command, env=environment, stderr=words)
+        try:
+            for number, case in enumerate(cases):
+                files = [folder / f"{number}-{rank}.pt" for rank in range(ranks)]
+                wait_for(files, group)
+                missing = [file for file in files if not file.exists()]
+                assert not missing, f"{case.name}: {(folder / 'stderr').read_text()[-4000:]}"
+                yield case.name, [torch.load(file, weights_only=True) for file in files]
+            assert group.wait(SECONDS) == 0
+        finally:
+            group.kill()
+            group.wait()
+
+
+def wait_for(files: Sequence[Path], group: subprocess.Popen[bytes]) -> None:
+    """Until all files are there or the group has ended."""
+    while not all(file.exists() for file in files):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            group.wait(0.05)
+            return
 
 
 def main() -> int:
@@ -113,9 +138,13 @@ def fork_rank(rank: int, ranks: int, folder: Path) -> int:
         return child
     code = 1
     try:
+        poison()
         join(folder / "rendezvous", rank, ranks, CPU, SECONDS)
-        for name, case in json.loads((folder / "cases.json").read_text()).items():
-            torch.save(latents_of(Execution.model_validate(case), rank), folder / f"{name}-{rank}.pt")
+        cases = Cases.model_validate_json((folder / "cases.json").read_text()).cases
+        for number, case in enumerate(cases):
+            unfinished = folder / f"{number}-{rank}.part"
+            torch.save(latents_of(case, rank), unfinished)
+            unfinished.rename(folder / f"{number}-{rank}.pt")
         code = 0
     except BaseException:  # noqa: BLE001  # a fork must never run its parent's code
         traceback.print_exc()

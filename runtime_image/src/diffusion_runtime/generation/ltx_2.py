@@ -1,0 +1,68 @@
+"""How a request becomes a call of diffusers' LTX2Pipeline: a clip and its sound.
+
+Guidance is the classifier-free kind alone, one transformer call of both branches a step, as it was planned.
+The pipeline's two further kinds (spatio-temporal, between modalities), each another call a step, stay off.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .call import OnStep, Output, WithSound, seeded, step_end
+from .messages import PictureRequest
+from .sound import Sound
+from .undrawable import UndrawablePicture
+
+PROMPT_TOKENS = 1024  # to which the pipeline pads and cuts
+BATCHED = (
+    "hidden_states", "audio_hidden_states", "encoder_hidden_states", "audio_encoder_hidden_states",
+    "timestep", "sigma", "encoder_attention_mask", "audio_encoder_attention_mask",
+    "video_coords", "audio_coords",
+)  # fmt: skip
+"""Arguments of the transformer that hold both guidance branches."""
+PLAIN_GUIDANCE: dict[str, Any] = {
+    "stg_scale": 0.0, "modality_scale": 1.0, "guidance_rescale": 0.0, "audio_guidance_scale": None,
+    "audio_stg_scale": None, "audio_modality_scale": None, "audio_guidance_rescale": None,
+}  # fmt: skip
+"""None: the sound is guided as the picture is."""
+
+
+def check(pipeline: Any, request: PictureRequest) -> None:
+    """UndrawablePicture for a prompt that is too long."""
+    _check_length(pipeline, request.prompt, "prompt")
+    if request.guided:
+        _check_length(pipeline, request.negative_prompt, "negative_prompt")
+
+
+def call(
+    pipeline: Any, request: PictureRequest, _: torch.device, output: Output, on_step: OnStep
+) -> WithSound:
+    """Pixels (frames, 3, height, width) in 0..1 with sound, or latents (1, channels, latent frames, ...)."""
+    frames, sound = pipeline(
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt if request.guided else None,
+        guidance_scale=request.guidance_scale,
+        **PLAIN_GUIDANCE,
+        width=request.width,
+        height=request.height,
+        num_frames=request.frames,
+        frame_rate=request.fps,
+        num_inference_steps=request.steps,
+        generator=seeded(request.seed),
+        max_sequence_length=PROMPT_TOKENS,
+        output_type=output,
+        return_dict=False,
+        callback_on_step_end=step_end(on_step),
+        callback_on_step_end_tensor_inputs=["latents"],
+    )
+    if output == "latent":
+        return WithSound(frames, None)
+    return WithSound(frames[0], Sound(sound[0], pipeline.vocoder.config.output_sampling_rate))
+
+
+def _check_length(pipeline: Any, prompt: str, field: str) -> None:
+    tokens = len(pipeline.tokenizer(prompt.strip()).input_ids)
+    if tokens > PROMPT_TOKENS:
+        raise UndrawablePicture(f"{field} has {tokens} tokens; LTX-2 reads at most {PROMPT_TOKENS}.", field)

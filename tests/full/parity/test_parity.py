@@ -1,0 +1,104 @@
+"""Every family x every layout of 1, 2 and 4 ranks and every residency that it claims, as plain diffusers.
+
+Case by case into docs/results/parity.json: a run that was cut off goes on. Cases of older sources are
+dropped. At the end the planner's table is written; what failed is then not offered.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders.parity_cases import Kind, case, claims, every_kind, sibling_kinds
+from builders.parity_families import PARITY, write_folder
+from builders.parity_ranks import draw_cases
+from builders.parity_reference import Reference
+from builders.parity_result import read_cases, write_cases, write_tables
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:(diffusers|transformers|torch)"),
+    pytest.mark.timeout(7200),
+]
+RANKS = (1, 2, 4)
+
+
+@pytest.fixture(scope="module")
+def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pipelines")
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("name", PARITY)
+def test_one_plain_rank(name: str, ranks: int, pipelines: Path, tmp_path: Path) -> None:
+    """Draws what is missing; a case that ends its group has failed, and the next one gets a new group."""
+    folder = write_folder(name, pipelines)
+    kinds = [kind for kind in wanted(name, folder) if kind.layout.ranks == ranks]
+    reference = Reference(name, folder)
+    family = claims(folder).model.family
+    for attempt in range(len(kinds)):
+        results = read_cases()
+        missing = [kind for kind in kinds if f"{name}: {kind.name}" not in results]
+        if not missing:
+            break
+        group = tmp_path / str(attempt)
+        group.mkdir()
+        draw(missing, reference, family, group)
+    results = read_cases()
+    wrong = [
+        results[f"{name}: {kind.name}"] for kind in kinds if not results[f"{name}: {kind.name}"]["passed"]
+    ]
+    assert not wrong
+
+
+def wanted(name: str, folder: Path) -> list[Kind]:
+    kinds = every_kind if PARITY[name].like is None else sibling_kinds
+    return list(kinds(claims(folder)))
+
+
+def draw(kinds: list[Kind], reference: Reference, family: str, group: Path) -> None:
+    """Until all are drawn or one has ended the group."""
+    cases = [case(reference.pipeline, reference.folder, kind) for kind in kinds]
+    remaining = iter(kinds)
+    kind = kinds[0]
+    start = time.monotonic()
+    try:
+        for _, latents in draw_cases(cases, kinds[0].layout.ranks, group):
+            kind = next(remaining)
+            compared = reference.compare(kind, latents)
+            outcome = {
+                "difference": float(f"{compared.difference:.3g}"),
+                "tolerance": float(f"{compared.tolerance:.3g}"),
+                "passed": compared.passed,
+                "compiledLate": max(int(rank["compiled late"]) for rank in latents),
+            }
+            keep(reference.pipeline, family, kind, start, outcome)
+            start = time.monotonic()
+    except AssertionError as ended:
+        broken = next(remaining, kind)
+        keep(reference.pipeline, family, broken, start, {"passed": False, "words": str(ended)[-600:]})
+
+
+def keep(pipeline: str, family: str, kind: Kind, start: float, outcome: dict[str, Any]) -> None:
+    results = read_cases()
+    results[f"{pipeline}: {kind.name}"] = {
+        "family": family,
+        "covers": list(kind.covers),
+        "kind": "compiled" if kind.compiled else kind.dtype,
+        "ranks": kind.layout.ranks,
+        "seconds": round(time.monotonic() - start, 1),
+        **outcome,
+    }
+    write_cases(results)
+
+
+def test_the_planner_is_told(pipelines: Path) -> None:
+    results = read_cases()
+    names = [
+        f"{name}: {kind.name}" for name in PARITY for kind in wanted(name, write_folder(name, pipelines))
+    ]
+    assert sorted(results) == sorted(names), "every case was drawn and none is left over"
+    assert not [name for name, case in results.items() if case.get("compiledLate")]
+    write_tables(results)
