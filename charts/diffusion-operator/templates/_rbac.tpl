@@ -40,6 +40,15 @@
   verbs:
   - list
   - watch
+# which nodes can mount the volume that holds a model
+- apiGroups:
+  - ''
+  resources:
+  - persistentvolumeclaims
+  - persistentvolumes
+  verbs:
+  - list
+  - watch
 # identities and addresses of engines; garbage collection deletes them
 - apiGroups:
   - ''
@@ -69,6 +78,18 @@
   - apps
   resources:
   - deployments
+  verbs:
+  - get
+  - list
+  - watch
+  - create
+  - patch
+  - delete
+# look at a model and fetch it, before GPUs are asked for
+- apiGroups:
+  - batch
+  resources:
+  - jobs
   verbs:
   - get
   - list

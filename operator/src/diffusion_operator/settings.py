@@ -72,6 +72,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
             given.engine_image,
             given.engine_image_pull_policy,
             network_policy=_network_policy(parser, given.network_policy),
+            hub_endpoint=given.hub_endpoint,
         ),
         client=ClientSettings(
             kubeconfig=given.kubeconfig or None, rate_per_s=given.api_qps, burst=given.api_burst
@@ -105,6 +106,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add(
         "--engine-image-pull-policy", "DIFFUSION_ENGINE_IMAGE_PULL_POLICY", "IfNotPresent", "Its pull policy."
     )
+    add("--hub-endpoint", "DIFFUSION_HUB_ENDPOINT", "", "Model hub or mirror; empty: the public hub.")
     add("--namespaces", "DIFFUSION_NAMESPACES", "", "Namespaces to serve, comma separated; empty: all.")
     add("--kubeconfig", "DIFFUSION_KUBECONFIG", "", "Kubeconfig file; empty: the pod's service account.")
     add("--log-format", "DIFFUSION_LOG_FORMAT", "text", "text or json.")

@@ -77,7 +77,7 @@ def test_more_replicas_than_gpus_run_in_part(
     assert "2 of 3 replicas placed" in out
 
 
-def test_a_suspended_hugging_face_model_is_planned_and_a_running_one_is_refused(
+def test_a_hub_model_is_planned_from_built_in_facts_and_one_on_a_claim_not_before_it_is_applied(
     tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = DEMO.replace("builtIn: {name: demo}", "huggingFace: {repo: Qwen/Qwen-Image}").replace(
@@ -87,10 +87,11 @@ def test_a_suspended_hugging_face_model_is_planned_and_a_running_one_is_refused(
     planned = capsys.readouterr().out
     assert planned.splitlines()[0].endswith("○ Suspended")
     assert "no pod runs while it is suspended" in planned
-    assert main(["plan", "-f", manifest(tmp_path, text), "--nodes", nodes]) == 2
-    refused = capsys.readouterr().out
-    assert refused.splitlines()[0].endswith("✗ Would be refused")
-    assert "spec.model.source.huggingFace is not supported yet" in refused
+    assert main(["plan", "-f", manifest(tmp_path, text), "--nodes", nodes]) == 0
+    assert "Qwen/Qwen-Image" in capsys.readouterr().out
+    on_a_claim = text.replace("huggingFace: {repo: Qwen/Qwen-Image}", "pvc: {claimName: weights}")
+    assert main(["plan", "-f", manifest(tmp_path, on_a_claim), "--nodes", nodes]) == 3
+    assert "the facts of model.source.pvc are read in the cluster" in capsys.readouterr().out
 
 
 def test_more_gpus_than_any_node_has_is_no_plan(

@@ -97,3 +97,44 @@ def test_terminating_and_finished_pods_are_not_counted() -> None:
     leaving = pod(phase="Running")
     leaving["metadata"]["deletionTimestamp"] = "2026-11-24T12:00:00Z"
     assert pod_views([leaving, pod(phase="Failed")], NOW) == ()
+
+
+def fetching(state: dict[str, Any], **more: Any) -> dict[str, Any]:
+    container = {"name": "fetch", "image": "engine:1", "restartCount": 0, "state": state} | more
+    raw = pod(phase="Pending", initContainerStatuses=[container])
+    raw["metadata"]["creationTimestamp"] = "2026-11-24T00:00:00Z"
+    raw["spec"] = {"nodeName": "n"}
+    return raw
+
+
+SAID = json.dumps({"reason": "RateLimited", "message": "the hub says 429", "phase": "fetch"})
+MISSING = {"reason": "CreateContainerConfigError", "message": 'secret "hub-token" not found'}
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason", "words"),
+    [
+        (fetching({"terminated": {"exitCode": 1, "message": SAID}}), "RateLimited", "the hub says 429"),
+        (
+            fetching(
+                {"waiting": {"reason": "CrashLoopBackOff"}},
+                lastState={"terminated": {"exitCode": 1, "message": SAID}},
+            ),
+            "RateLimited",
+            "pod pod-1 cannot fetch the model",
+        ),
+        (fetching({"waiting": MISSING}), "CrashLoop", 'secret "hub-token" not found'),
+        (fetching({"waiting": {"reason": "ErrImagePull", "message": "no"}}), "ImagePullError", "engine:1"),
+        (fetching({"terminated": {"exitCode": 137}}), "CrashLoop", "exit code 137"),
+    ],
+)
+def test_a_fetch_that_does_not_get_on_has_a_reason(raw: dict[str, Any], reason: str, words: str) -> None:
+    (view,) = pod_views([raw], NOW)
+    assert view.problem is not None
+    assert view.problem.reason == reason
+    assert words in view.problem.message
+
+
+def test_a_fetch_that_runs_gets_on() -> None:
+    (view,) = pod_views([fetching({"running": {"startedAt": "2026-11-24T00:00:05Z"}})], NOW)
+    assert (view.problem, view.progress_at) == (None, NOW)

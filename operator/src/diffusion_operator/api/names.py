@@ -34,6 +34,7 @@ RESERVED_LABELS = (LABEL_NAME, LABEL_INSTANCE, LABEL_MANAGED_BY)
 MAX_NAME_LENGTH = 40
 MAX_GROUP_LENGTH = 20
 PLAN_KEY = "plan.json"
+FACTS_KEY = "facts.json"
 
 
 def group_slug(device_name: str) -> str:
@@ -59,6 +60,16 @@ def deployment_name(dd_name: str, group: str) -> str:
 def plan_config_map_name(dd_name: str, group: str, plan_hash: str) -> str:
     """Name of the immutable ConfigMap that carries one plan."""
     return f"{dd_name}-{group}-{plan_hash}"
+
+
+def facts_config_map_name(dd_name: str, key: str) -> str:
+    """Name of the ConfigMap that keeps the facts of one source at one revision."""
+    return f"{dd_name}-facts-{key}"
+
+
+def model_job_name(dd_name: str, task: str, key: str) -> str:
+    """Name of a Job that inspects or fetches a model: at most 63 characters, which its pods' labels allow."""
+    return f"{dd_name}-{task}-{key}"
 
 
 def child_labels(dd_name: str, group: str | None = None) -> dict[str, str]:

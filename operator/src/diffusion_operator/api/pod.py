@@ -26,8 +26,17 @@ from diffusion_operator.api.serving import SecretKeyRef
 
 RESERVED_ENV_PREFIXES = ("DIFFUSION_", "HF_HUB_", "LD_", "PYTHON")
 RESERVED_ENV = ("HOME", "PATH")
-RESERVED_MOUNTS = ("/etc/diffusion", "/tmp", "/dev", "/proc", "/sys", "/opt/diffusion", "/var/run/secrets")  # noqa: S108
-RESERVED_VOLUME_NAMES = ("plan", "tmp", "shm")
+RESERVED_MOUNTS = (
+    "/etc/diffusion",
+    "/tmp",  # noqa: S108
+    "/dev",
+    "/proc",
+    "/sys",
+    "/opt/diffusion",
+    "/models",
+    "/var/run/secrets",
+)
+RESERVED_VOLUME_NAMES = ("plan", "tmp", "shm", "model")
 
 _labels = "', '".join(RESERVED_LABELS)
 LABEL_RULE = f"!self.exists(key, key.startsWith('{RESERVED_LABEL_PREFIX}') || key in ['{_labels}'])"

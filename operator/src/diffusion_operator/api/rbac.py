@@ -45,12 +45,19 @@ CLUSTER_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         ("",),
+        ("persistentvolumeclaims", "persistentvolumes"),
+        ("list", "watch"),
+        "which nodes can mount the volume that holds a model",
+    ),
+    Rule(
+        ("",),
         ("serviceaccounts", "services"),
         _MAKE,
         "identities and addresses of engines; garbage collection deletes them",
     ),
     Rule(("",), ("configmaps",), _OWN, "plans, deleted when no pod follows them any more"),
     Rule(("apps",), ("deployments",), _OWN, "the pods of each hardware group"),
+    Rule(("batch",), ("jobs",), _OWN, "look at a model and fetch it, before GPUs are asked for"),
     Rule(
         ("apps",),
         ("replicasets",),

@@ -15,7 +15,8 @@ REASONS = (
     "NoGPUNodes", "UnknownHardware", "UnknownModel", "InvalidSpec", "LayoutUnsupported", "NotSupportedYet",
     "Unschedulable", "ImagePullError", "HostOOMKilled", "CudaOutOfMemory", "NoUsableGpu", "PlanMismatch",
     "CrashLoop", "Suspended", "FallbackActive", "WaitingForNodes", "QuotaExceeded", "DriverTooOld",
-    "RolledBack", "Downgraded",
+    "RolledBack", "Downgraded", "Inspecting", "FetchingModel", "ClaimNotFound", "RateLimited",
+    "SourceUnavailable", "InsufficientStorage", "JobFailed",
 )  # fmt: skip
 Short = Annotated[str, Field(max_length=128)]
 Bytes = Annotated[int, Field(ge=0, le=2**53)]

@@ -23,8 +23,10 @@ from diffusion_operator.cli.view import Placement, Verdict, View, plan_view
 from diffusion_operator.cli.words import words
 from diffusion_operator.placement.decide import decide
 from diffusion_operator.placement.decision import Decision
+from diffusion_operator.placement.facts import placed
 from diffusion_operator.reconcile.children import Children
 from diffusion_operator.reconcile.current import current_groups
+from diffusion_operator.reconcile.models import stored_facts
 from diffusion_operator.reconcile.plan_status import plan_status
 
 # Refusals that no other cluster would lift; every other one means that nothing fits here.
@@ -45,7 +47,14 @@ def plan(
         else:
             dd = _with_live_replicas(dd, manifest, kubectl.find_deployment(dd.name, where))
             snapshot = from_cluster(kubectl, dd.name, where)
-        decision = decide(dd, snapshot.ledger(), current=current_groups(dd.name, _children(dd, snapshot)))
+        children = _children(dd, snapshot)
+        facts = stored_facts(dd, children) if dd.spec.model.source.built_in is None else None
+        decision = decide(
+            dd,
+            snapshot.ledger(),
+            current=current_groups(dd.name, children),
+            facts=placed(dd.spec, facts) if facts else None,
+        )
     except InvalidSpec as error:
         raise BadInput(f"{filename}: {error}") from error
     text = _as_json(decision) if output == "json" else words(view_of_decision(dd, decision), style)

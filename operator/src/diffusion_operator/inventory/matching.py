@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from diffusion_operator.inventory.objects import Node
-from diffusion_operator.inventory.selection import Expression, NodeSelection, Taint, Toleration
+from diffusion_operator.inventory.selection import Expression, Mount, NodeSelection, Taint, Toleration
 
 _UNSCHEDULABLE = Taint("node.kubernetes.io/unschedulable", "NoSchedule")
 _TRANSIENT_PREFIXES = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
@@ -14,9 +14,9 @@ _TRANSIENT_PREFIXES = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/
 
 @dataclass(frozen=True, slots=True)
 class Unfit:
-    """Why a node cannot be used. `down` passes by itself; `taint` and `label` need a change."""
+    """Why a node cannot be used. `down` passes by itself; the others need a change."""
 
-    kind: Literal["down", "taint", "label"]
+    kind: Literal["down", "taint", "label", "volume"]
     text: str
 
 
@@ -25,6 +25,10 @@ def unfit(node: Node, selection: NodeSelection) -> Unfit | None:
     mismatch = label_mismatch(node, selection)
     if mismatch:
         return Unfit("label", mismatch)
+    for mount in selection.mounts:
+        unreachable = _unreachable(node, mount)
+        if unreachable:
+            return Unfit("volume", f"cannot mount claim {mount.claim}: {unreachable}")
     for taint in node.taints:
         if not taint.key.startswith(_TRANSIENT_PREFIXES) and not tolerated(taint, selection.tolerations):
             value = f"={taint.value}" if taint.value else ""
@@ -46,6 +50,14 @@ def label_mismatch(node: Node, selection: NodeSelection) -> str | None:
             return f"label {key} is {node.labels.get(key, 'absent')}, not {value}"
     if selection.terms and not any(all(_holds(e, node) for e in term) for term in selection.terms if term):
         return "no term of the node affinity holds"
+    return None
+
+
+def _unreachable(node: Node, mount: Mount) -> str | None:
+    if mount.terms and not any(all(_holds(e, node) for e in term) for term in mount.terms if term):
+        return "its volume is not reachable from there"
+    if mount.only_node not in (None, node.name):
+        return f"its volume is for one node at a time and in use on {mount.only_node}"
     return None
 
 

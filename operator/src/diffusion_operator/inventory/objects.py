@@ -47,6 +47,8 @@ class Pod:
     plan_hash: str | None = None
     ready: bool = False
     unschedulable_message: str | None = None
+    claims: tuple[str, ...] = ()
+    """PersistentVolumeClaims that it mounts."""
 
     @property
     def terminal(self) -> bool:
@@ -109,6 +111,11 @@ def parse_pod(raw: Raw) -> Pod:
         plan_hash=labels.get(LABEL_PLAN_HASH),
         ready=_condition(status, "Ready") == "True",
         unschedulable_message=_unschedulable(status),
+        claims=tuple(
+            str(claim["claimName"])
+            for volume in spec.get("volumes") or ()
+            if (claim := volume.get("persistentVolumeClaim")) and claim.get("claimName")
+        ),
     )
 
 

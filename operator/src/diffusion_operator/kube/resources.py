@@ -57,6 +57,9 @@ RESOURCE_QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
 SERVICES = Resource("", "v1", "services", "Service")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
+JOBS = Resource("batch", "v1", "jobs", "Job")
+PERSISTENT_VOLUME_CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+PERSISTENT_VOLUMES = Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False)
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
 REPLICA_SETS = Resource("apps", "v1", "replicasets", "ReplicaSet")
 DISRUPTION_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
@@ -76,6 +79,7 @@ CHILD_RESOURCES = (
     SERVICES,
     DISRUPTION_BUDGETS,
     DEPLOYMENTS,
+    JOBS,
 )
 _BY_TYPE = {(r.api_version, r.kind): r for r in (DIFFUSION_DEPLOYMENTS, *CHILD_RESOURCES, SERVICE_MONITORS)}
 
@@ -86,10 +90,12 @@ REQUIRED_ACCESS: tuple[tuple[Resource, str | None, tuple[str, ...]], ...] = (
     (NODES, None, ("list", "watch")),
     (PODS, None, ("list", "watch")),
     (RESOURCE_QUOTAS, None, ("list", "watch")),
+    (PERSISTENT_VOLUME_CLAIMS, None, ("list", "watch")),
+    (PERSISTENT_VOLUMES, None, ("list", "watch")),
     (REPLICA_SETS, None, ("list", "watch")),
     *((resource, None, ("get", "list", "watch", "create", "patch")) for resource in CHILD_RESOURCES),
     # The other children go with their owner.
-    *((resource, None, ("delete",)) for resource in (CONFIG_MAPS, NETWORK_POLICIES, DEPLOYMENTS)),
+    *((resource, None, ("delete",)) for resource in (CONFIG_MAPS, NETWORK_POLICIES, DEPLOYMENTS, JOBS)),
     (SERVICE_MONITORS, None, ("get", "list", "create", "patch", "delete")),
     (EVENTS, None, ("create", "patch")),
 )
@@ -100,7 +106,16 @@ REQUIRED_OWN_ACCESS: tuple[tuple[Resource, str | None, tuple[str, ...]], ...] = 
 )
 
 # What is watched, by both replicas, and of which collections only the objects with our label.
-WATCHED = (DIFFUSION_DEPLOYMENTS, NODES, PODS, RESOURCE_QUOTAS, REPLICA_SETS, *CHILD_RESOURCES)
+WATCHED = (
+    DIFFUSION_DEPLOYMENTS,
+    NODES,
+    PODS,
+    RESOURCE_QUOTAS,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    REPLICA_SETS,
+    *CHILD_RESOURCES,
+)
 LABELLED = (REPLICA_SETS, *CHILD_RESOURCES)
 OURS_SELECTOR = f"{LABEL_MANAGED_BY}={FIELD_MANAGER}"
 # Finished pods hold no GPU; the server leaves them out of lists and reports them as deleted.

@@ -8,8 +8,10 @@ from dataclasses import replace
 from diffusion_operator.api.deployment import DiffusionDeployment
 from diffusion_operator.inventory.ledger import Ledger
 from diffusion_operator.inventory.quota import quota_room
+from diffusion_operator.inventory.selection import Mount
 from diffusion_operator.placement.budget import Budget
 from diffusion_operator.placement.decision import CurrentGroup, Decision, GroupDecision, Refusal
+from diffusion_operator.placement.facts import built_in_facts, files_bytes
 from diffusion_operator.placement.feedback import Experience
 from diffusion_operator.placement.groups import Group, Survey, Terms, survey
 from diffusion_operator.placement.handout import Share, hand_out
@@ -31,14 +33,12 @@ from diffusion_operator.placement.support import unsupported
 from diffusion_operator.placement.wish import (
     intent_hash,
     intent_of,
-    model_field,
-    model_id,
     pod_traits,
     resource_of,
 )
-from diffusion_runtime.models.catalog import facts_for
 from diffusion_runtime.planning.documents import Plan
-from diffusion_runtime.planning.errors import BadRequest, UnknownModel
+from diffusion_runtime.planning.errors import BadRequest
+from diffusion_runtime.planning.facts import ModelFacts
 
 NO_TERMS = Terms()
 
@@ -52,24 +52,27 @@ def decide(
     terms: Terms = NO_TERMS,
     history: History = NO_HISTORY,
     evidence: Sequence[Evidence] = (),
+    facts: ModelFacts | None = None,
+    mounts: tuple[Mount, ...] = (),
 ) -> Decision:
-    """Where the replicas run, and why some do not. Deterministic; never raises for what a user wrote."""
+    """Where the replicas run, and why some do not. Deterministic; never raises for what a user wrote.
+
+    `facts` as a Job of the cluster found them; without, the built-in ones of a known model.
+    """
     refusal = unsupported(dd.spec)
     if refusal:
         return Decision(refusal=refusal, history=history)
-    try:
-        facts = facts_for(model_id(dd.spec))
-    except UnknownModel as error:
-        refusal = Refusal("UnknownModel", str(error), stalled=True, field=model_field(dd.spec))
-        return Decision(refusal=refusal, history=history)
+    known = facts or built_in_facts(dd.spec)
+    if isinstance(known, Refusal):
+        return Decision(refusal=known, history=history)
     wanted = _wanted(dd)
-    seen = survey(dd.spec, ledger, dd.key, terms, current)
+    seen = survey(dd.spec, ledger, dd.key, terms, current, mounts)
     found = with_pools(seen, dd.spec, ledger, dd.key, terms.pools, wanted)
     if not found.groups:
         return Decision(refusal=no_hardware(found), history=history)
-    intent = intent_hash(dd, engine_version)
+    intent = intent_hash(dd, engine_version, known.model.revision)
     learned = Experience(history, tuple(evidence), intent, engine_version).learned(found.groups, current)
-    offers = Offers(dd, facts, current, learned, evidence, intent, intent_hash(dd, ""), engine_version)
+    offers = Offers(dd, known, current, learned, evidence, intent, intent_hash(dd, ""), engine_version)
     budget = Budget(quota_room(ledger.quotas, dd.key, resource_of(dd.spec), pod_traits(dd.spec)))
     try:
         decision = _decision(dd, ledger, found, offers, budget, wanted)
@@ -198,6 +201,8 @@ def _group(
         failed=offer.failed,
         future=share.future,
         downgraded_from=offer.downgraded_from,
+        mounts=found.mounts,
+        files_bytes=files_bytes(offers.facts) if offers.facts.model.source == "path" else 0,
     )
 
 

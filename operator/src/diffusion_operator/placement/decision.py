@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from diffusion_operator.inventory.selection import Toleration
+from diffusion_operator.inventory.selection import Mount, Toleration
 from diffusion_operator.placement.history import NO_HISTORY, FailedPlan, History
 from diffusion_runtime.planning.documents import Plan
 
@@ -50,6 +50,10 @@ class GroupDecision:
     """How many of the replicas wait for nodes that a pool is to bring."""
     downgraded_from: str | None = None
     """Hash of the plan that ran out of memory, when this one is a fallback of it."""
+    mounts: tuple[Mount, ...] = ()
+    """Claims that its pods read the model from."""
+    files_bytes: int = 0
+    """Bytes of the model's weight files."""
 
 
 @dataclass(frozen=True)

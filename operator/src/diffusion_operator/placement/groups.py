@@ -15,7 +15,7 @@ from diffusion_operator.inventory.ledger import Ledger, NodeCapacity, pack
 from diffusion_operator.inventory.matching import Unfit, unfit
 from diffusion_operator.inventory.objects import Node
 from diffusion_operator.inventory.pools import NodePool
-from diffusion_operator.inventory.selection import NodeSelection, Toleration
+from diffusion_operator.inventory.selection import Mount, NodeSelection, Toleration
 from diffusion_operator.placement.decision import CurrentGroup
 from diffusion_operator.placement.host_memory import gpus_with_memory, planned_host_bytes
 from diffusion_operator.placement.wish import resource_of, selection_of
@@ -123,6 +123,7 @@ class Survey:
     groups: tuple[Group, ...]
     left_out: tuple[tuple[Node, str, str], ...]
     resource_name: str
+    mounts: tuple[Mount, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,13 +149,14 @@ def survey(
     owner: str,
     terms: Terms = Terms(),  # frozen
     current: tuple[CurrentGroup, ...] = (),
+    mounts: tuple[Mount, ...] = (),
 ) -> Survey:
     """Look at every node that has the resource.
 
     Groups are sorted by name, so that the result is deterministic. A group that `current` knows keeps its
     name.
     """
-    resource, selection = resource_of(spec), selection_of(spec)
+    resource, selection = resource_of(spec), replace(selection_of(spec), mounts=mounts)
     hardware = spec.hardware
     wanted = (tuple(hardware.product_in or ()), hardware.min_memory) if hardware else None
     if spec.performance and spec.performance.device == "cpu":
@@ -221,7 +223,7 @@ def _survey(
         if labels.driver is not None:
             draft.drivers.add(labels.driver)
     groups = [_group(product, draft) for (_, product), draft in drafts.items()]
-    return Survey(tuple(sorted(groups, key=_order)), tuple(left_out), resource)
+    return Survey(tuple(sorted(groups, key=_order)), tuple(left_out), resource, selection.mounts)
 
 
 def _group(product: str, draft: _Draft) -> Group:

@@ -123,6 +123,9 @@ class Offers:
         entry, plan = good
         # What failed now was good once: there is nothing else to go back to.
         same = (entry.plan_hash, entry.intent) == (failure.plan_hash, self.intent)
+        # What is mounted is read from the present spec: another model's plan would find no files.
+        if plan.model.path != self.facts.model.path:
+            return None
         if same or plan.gpu_product not in (None, group.product) or not memory_suffices(plan, group):
             return None
         old = self._current(group)

@@ -30,7 +30,7 @@ def with_pools(
     """
     groups = list(found.groups)
     for pool in pools:
-        if excluded(pool.device, pool.product, spec) or not _allowed(pool, spec, found.resource_name):
+        if excluded(pool.device, pool.product, spec) or not _allowed(pool, spec, found):
             continue
         index = next((i for i, group in enumerate(groups) if _is_of(group, pool)), None)
         present = len(groups[index].candidates) if index is not None else 0
@@ -64,11 +64,11 @@ def _new_group(pool: NodePool, name: str, coming: tuple[Candidate, ...], resourc
     )
 
 
-def _allowed(pool: NodePool, spec: DiffusionDeploymentSpec, resource: str) -> bool:
+def _allowed(pool: NodePool, spec: DiffusionDeploymentSpec, found: Survey) -> bool:
     """Whether a pod of this spec may run on a node of the pool; the pool's own taints are tolerated."""
-    selection = selection_of(spec)
+    selection = replace(selection_of(spec), mounts=found.mounts)
     tolerant = replace(selection, tolerations=(*selection.tolerations, *pool.tolerations))
-    return unfit(pool.future_node(1, resource), tolerant) is None
+    return unfit(pool.future_node(1, found.resource_name), tolerant) is None
 
 
 def _candidates(

@@ -17,9 +17,10 @@ _FIELDS = {
     "memory": "spec.hardware.minMemory",
     "label": "spec.hardware.nodeSelector",
     "taint": "spec.hardware.tolerations",
+    "volume": "spec.model",
 }
 # The node that lacks least speaks: right GPUs behind a taint are closer to a plan than other GPUs.
-_RANK = ("unknown", "driver", "taint", "label", "memory", "product")
+_RANK = ("volume", "unknown", "driver", "taint", "label", "memory", "product")
 
 
 def count(number: int, noun: str) -> str:
@@ -46,7 +47,7 @@ def no_hardware(found: Survey) -> Refusal:
         )
         return Refusal("DriverTooOld", message, stalled=True)
     product = node.labels.get(f"{found.resource_name}.product")
-    named = f"{node.name} ({product})" if product and kind in ("taint", "label") else node.name
+    named = f"{node.name} ({product})" if product and kind in ("taint", "label", "volume") else node.name
     why = f"{named} {_verb(kind)}{text}"
     message = f"{total} with {found.resource_name}, but the spec allows none of them: {why}."
     return Refusal("NoGPUNodes", message, stalled=True, field=_FIELDS[kind])

@@ -24,27 +24,6 @@ DEFAULT_RESOURCE = "nvidia.com/gpu"
 _INTENT_FIELDS = ("model", "task", "workload", "performance", "parallelism", "residency", "dtype", "hardware")
 
 
-def model_id(spec: DiffusionDeploymentSpec) -> str:
-    """Id under which the catalogue knows the model. Only for sources that placement supports."""
-    source = spec.model.source
-    if source.built_in:
-        return source.built_in.name
-    if source.hugging_face:
-        return source.hugging_face.repo
-    raise ValueError(
-        f"model.source.{source.kind} has no catalogue id"
-    )  # our bug: support.py refuses it before
-
-
-def model_field(spec: DiffusionDeploymentSpec) -> str:
-    """Path of the field that names the model."""
-    return (
-        "spec.model.source.builtIn.name"
-        if spec.model.source.built_in
-        else "spec.model.source.huggingFace.repo"
-    )
-
-
 def workload_of(spec: DiffusionDeploymentSpec, facts: ModelFacts) -> Workload:
     """Workload with the family's defaults for the steps and frames that a shape leaves out."""
     wish = spec.workload
@@ -121,13 +100,15 @@ def pod_traits(spec: DiffusionDeploymentSpec) -> PodTraits:
     return PodTraits(pod.priority_class_name if pod else None, not named & {"cpu", "memory"})
 
 
-def intent_hash(dd: DiffusionDeployment, engine_version: str) -> str:
+def intent_hash(dd: DiffusionDeployment, engine_version: str, commit: str | None = None) -> str:
     """Hash of everything that may change the plan: twelve hex digits.
 
     Replicas, service, pod additions and suspend are no part of it: they never need a new plan. The engine
-    version is, because a new engine image replaces all pods anyway.
+    version is, because a new engine image replaces all pods anyway, and so is the commit of the model.
     """
     spec = dd.spec.to_dict()
     wish: dict[str, Any] = {name: spec[name] for name in _INTENT_FIELDS if name in spec}
     wish["engineVersion"] = engine_version
+    if commit:
+        wish["commit"] = commit
     return hashlib.sha256(json.dumps(wish, sort_keys=True).encode()).hexdigest()[:12]

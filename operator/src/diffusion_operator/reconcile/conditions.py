@@ -7,7 +7,7 @@ Reconciling and Stalled are true only when something is abnormal, and never both
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from diffusion_operator.kube.resources import JsonObject
@@ -21,6 +21,18 @@ LONGEST_MESSAGE = 4096  # what the CRD schema admits
 
 
 @dataclass(frozen=True)
+class ModelCondition:
+    """Whether the model's files are where pods read them; `cached` None: each pod fetches for itself."""
+
+    cached: bool | None
+    reason: str
+    message: str
+
+
+BUILT_IN = ModelCondition(True, "Ready", "the model is part of the engine image")
+
+
+@dataclass(frozen=True)
 class Situation:
     """Everything the status depends on. `wanted` is spec.replicas; `warnings` change no condition."""
 
@@ -29,7 +41,9 @@ class Situation:
     refusal: Refusal | None = None
     suspended: bool = False
     wanted: int = 1
-    built_in_model: bool = True
+    model: ModelCondition = field(default_factory=lambda: BUILT_IN)
+    to_come: GroupDecision | None = None
+    """What is decided and waits for the model's files."""
     warnings: tuple[str, ...] = ()
     wish: str = ""
     progressing: bool = False
@@ -169,8 +183,8 @@ def _stalled(situation: Situation, serving: _Serving, problem: PodProblem | None
 
 
 def _planned(situation: Situation) -> Condition:
-    if situation.groups:
-        first = situation.groups[0]
+    first = situation.groups[0] if situation.groups else situation.to_come
+    if first is not None:
         count = _count(first.plan.gpus_per_replica, "GPU")
         return Condition(
             PLANNED, True, "Planned", f"{count} of {first.product} per replica, plan {first.plan.hash}"
@@ -182,9 +196,13 @@ def _planned(situation: Situation) -> Condition:
 
 
 def _model_cached(situation: Situation) -> Condition:
-    if situation.built_in_model:
-        return Condition(MODEL_CACHED, True, "Ready", "the model is part of the engine image")
-    return Condition(MODEL_CACHED, False, "NotSupportedYet", "this version of the operator fetches no models")
+    model = situation.model
+    if model.cached is not None:
+        return Condition(MODEL_CACHED, model.cached, model.reason, model.message)
+    ready = situation.observation.serving
+    if ready:
+        return Condition(MODEL_CACHED, True, "Ready", f"{_count(ready, 'pod')} fetched it: {model.message}")
+    return Condition(MODEL_CACHED, False, model.reason, model.message)
 
 
 def _degraded(situation: Situation, serving: _Serving, problem: PodProblem | None) -> Condition:

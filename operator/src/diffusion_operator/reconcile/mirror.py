@@ -80,6 +80,11 @@ class Mirror:
         entry = self._shelves[resource].entries.get((namespace, name))
         return None if entry is None else entry.raw
 
+    def view(self, resource: Resource, namespace: str, name: str) -> View | None:
+        """What placement reads of one object, or None."""
+        entry = self._shelves[resource].entries.get((namespace, name))
+        return None if entry is None else entry.view
+
     def owned(self, resource: Resource, owner: Owner) -> list[JsonObject]:
         """Raw objects that carry the owner's label, in order of their names."""
         return [entry.raw for entry in self.owned_entries(resource, owner) if entry.raw is not None]

@@ -19,6 +19,7 @@ from diffusion_operator.kube.resources import JsonObject
 from diffusion_runtime.planning.documents import EngineReport
 
 ENGINE_CONTAINER = "engine"
+FETCH_CONTAINER = "fetch"
 UNSCHEDULABLE_AFTER_S = 30.0
 # kubelet forgets a container's crashes when it ran for so long.
 CRASH_MEMORY_S = 600.0
@@ -191,7 +192,9 @@ def _pod_view(raw: JsonObject, now: datetime) -> PodView:
     conditions = {c.get("type"): c for c in status.get("conditions") or ()}
     scheduled = conditions.get("PodScheduled", {})
     problem, recheck_after_s = _scheduling_problem(scheduled, now)
-    engine = _engine_of(status)
+    engine, fetch = _engine_of(status), _fetch_of(status)
+    if problem is None:
+        problem = _fetch_problem(metadata["name"], fetch)
     if problem is None:
         problem, crash_recheck_s = _container_problem(metadata["name"], engine, now)
         recheck_after_s = recheck_after_s if crash_recheck_s is None else crash_recheck_s
@@ -206,7 +209,8 @@ def _pod_view(raw: JsonObject, now: datetime) -> PodView:
         group=labels.get(LABEL_GROUP, ""),
         image=_image_of(raw),
         restarts=engine.get("restartCount", 0),
-        progress_at=_progress_at(raw, scheduled, engine),
+        # The fetch ends by itself when its source goes silent: while it runs, it gets on.
+        progress_at=now if "running" in (fetch.get("state") or {}) else _progress_at(raw, scheduled, engine),
         unschedulable_since=parse_time(scheduled.get("lastTransitionTime")) if waits else None,
     )
 
@@ -215,6 +219,31 @@ def _engine_of(status: JsonObject) -> JsonObject:
     """Status of the engine's container; empty before kubelet has one."""
     found = (c for c in status.get("containerStatuses") or () if c.get("name") == ENGINE_CONTAINER)
     return dict(next(found, {}))
+
+
+def _fetch_of(status: JsonObject) -> JsonObject:
+    """Status of the init container that fetches the model; empty where there is none."""
+    found = (c for c in status.get("initContainerStatuses") or () if c.get("name") == FETCH_CONTAINER)
+    return dict(next(found, {}))
+
+
+def _fetch_problem(pod_name: str, fetch: JsonObject) -> PodProblem | None:
+    """Why the model does not come to the pod, in the words of the fetch."""
+    state = fetch.get("state") or {}
+    waiting = state.get("waiting") or {}
+    if waiting.get("reason") in IMAGE_REASONS:
+        return PodProblem("ImagePullError", f"image {fetch.get('image')}: {waiting.get('message') or ''}")
+    if waiting.get("reason") in CONTAINER_REASONS:
+        words = waiting.get("message") or waiting["reason"]
+        return PodProblem("CrashLoop", f"pod {pod_name} cannot start its fetch: {words}")
+    ended = state.get("terminated") or (fetch.get("lastState") or {}).get("terminated") or {}
+    if not ended or ended.get("exitCode") == 0 or "running" in state:
+        return None
+    told = _termination_message(ended.get("message"))
+    words = told.get("message") or f"exit code {ended.get('exitCode')} without a word"
+    return PodProblem(
+        str(told.get("reason") or "CrashLoop"), f"pod {pod_name} cannot fetch the model: {words}"
+    )
 
 
 def _image_of(raw: JsonObject) -> str | None:

@@ -20,9 +20,12 @@ from diffusion_operator.inventory.objects import (
 )
 from diffusion_operator.inventory.quota import Quota, parse_quota
 from diffusion_operator.inventory.requests import BadObject
+from diffusion_operator.inventory.volumes import Claim, Volume, parse_claim, parse_volume
 from diffusion_operator.kube.resources import (
     DEPLOYMENTS,
     NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
     PODS,
     REPLICA_SETS,
     RESOURCE_QUOTAS,
@@ -32,13 +35,17 @@ from diffusion_operator.kube.resources import (
 
 logger = logging.getLogger(__name__)
 
-View = Node | Pod | ManagedDeployment | Quota
+View = Node | Pod | ManagedDeployment | Quota | Claim | Volume
 _PARSERS: Mapping[Resource, Callable[[JsonObject], View]] = {
     NODES: parse_node,
     PODS: parse_pod,
     DEPLOYMENTS: parse_deployment,
     RESOURCE_QUOTAS: parse_quota,
+    PERSISTENT_VOLUME_CLAIMS: parse_claim,
+    PERSISTENT_VOLUMES: parse_volume,
 }
+
+_VIEWED_ONLY = (NODES, RESOURCE_QUOTAS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES)
 
 
 def project(resource: Resource, obj: JsonObject) -> tuple[JsonObject | None, View | None]:
@@ -55,7 +62,7 @@ def project(resource: Resource, obj: JsonObject) -> tuple[JsonObject | None, Vie
 
 def _kept(resource: Resource, obj: JsonObject) -> JsonObject | None:
     ours = LABEL_DEPLOYMENT in (obj["metadata"].get("labels") or {})
-    if resource in (NODES, RESOURCE_QUOTAS) or (resource is PODS and not ours):
+    if resource in _VIEWED_ONLY or (resource is PODS and not ours):
         return None
     kept: dict[str, Any] = {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
     kept["metadata"] = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}

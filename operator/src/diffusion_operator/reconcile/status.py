@@ -74,6 +74,8 @@ def _promise(situation: Situation, before: JsonObject) -> JsonObject:
     """The plan in force and who follows it. While a new spec is refused, earlier promises hold."""
     if not situation.groups:
         kept = situation.refusal is not None and situation.observation.deployments
+        if situation.to_come is not None and not kept:
+            return {"plan": plan_status(situation.to_come)}
         return {key: before[key] for key in ("plan", "placements") if kept and key in before}
     promise: JsonObject = {"plan": plan_status(situation.groups[0], situation.warnings)}
     if not situation.suspended:

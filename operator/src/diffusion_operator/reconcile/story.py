@@ -26,7 +26,7 @@ from diffusion_operator.kube.resources import (
     JsonObject,
 )
 from diffusion_operator.placement.decide import NO_TERMS, decide
-from diffusion_operator.placement.decision import CurrentGroup, Decision, Refusal
+from diffusion_operator.placement.decision import CurrentGroup, Decision, GroupDecision, Refusal
 from diffusion_operator.placement.groups import Terms
 from diffusion_operator.placement.history import History
 from diffusion_operator.placement.wish import intent_hash
@@ -40,7 +40,7 @@ from diffusion_operator.reconcile.children import (
     unwanted_deployments,
     unwanted_policies,
 )
-from diffusion_operator.reconcile.conditions import Situation
+from diffusion_operator.reconcile.conditions import ModelCondition, Situation
 from diffusion_operator.reconcile.current import current_groups, plan_document
 from diffusion_operator.reconcile.events import EventRecorder, changes
 from diffusion_operator.reconcile.evidence import (
@@ -59,6 +59,7 @@ from diffusion_operator.reconcile.history_status import (
 from diffusion_operator.reconcile.keys import DeploymentKey
 from diffusion_operator.reconcile.log_context import note_object
 from diffusion_operator.reconcile.mirror import Mirror, Owner
+from diffusion_operator.reconcile.models import BUILT_IN, Models, ModelState
 from diffusion_operator.reconcile.monitoring import MonitorKeeper
 from diffusion_operator.reconcile.nodes_to_come import judged
 from diffusion_operator.reconcile.observe import Observation, ask, deployment_view, pod_views, read_reports
@@ -100,6 +101,8 @@ class _Decided:
     found: Findings = field(default_factory=Findings)
     capacity: tuple[GpuTotals, ...] = ()
     warnings: tuple[str, ...] = ()
+    model: ModelState = BUILT_IN
+    to_come: GroupDecision | None = None
 
 
 def utc_now() -> datetime:
@@ -131,6 +134,7 @@ class Reconciler:
         self._terms = terms
         self._now = now
         self._writer = ChildWriter(client)
+        self._models = Models(client, mirror, self._writer, settings, now)
         self._status = StatusWriter(client)
         self._events = EventRecorder(client, instance, now)
         self.waiting: set[DeploymentKey] = set()
@@ -173,6 +177,9 @@ class Reconciler:
         current = current_groups(dd.name, children)
         history = _history(dd.name, raw, children)
         found = await self._look(dd, raw, current, own, history)
+        model = await self._models.look(dd, children)
+        if model.refusal is not None:
+            return _Decided(Decision(refusal=model.refusal, history=history), own, found, model=model)
         # No await from the ledger to the promise: two deployments never take one GPU.
         ledger = self._capacity.ledger_for(dd.namespace)
         decision = decide(
@@ -183,11 +190,19 @@ class Reconciler:
             terms=self._terms,
             history=history,
             evidence=found.evidence,
+            facts=model.facts,
+            mounts=model.mounts,
         )
-        decided = _Decided(decision, own, found, gpu_totals(ledger))
+        decided = _Decided(decision, own, found, gpu_totals(ledger), model=model)
         if decision.refusal is not None and not decision.groups:
             # What serves keeps serving until something can take its place.
             return decided
+        if not self._models.is_there(dd, children, decision.groups):
+            # No GPU is asked for, and none is promised, before the files are there.
+            first = decision.groups[0]
+            model = await self._models.bring(dd, children, first, model)
+            waits = Decision(refusal=model.refusal, history=history)
+            return _Decided(waits, own, found, model=model, to_come=first)
         manifests = render_children(dd, decision, self._settings)
         if dd.spec.suspend:
             manifests = [manifest for manifest in manifests if manifest["kind"] != DEPLOYMENTS.kind]
@@ -197,7 +212,10 @@ class Reconciler:
         try:
             if decision.history != history:
                 await self._remember(raw, decision.history)
-            await self._write(dd, children, manifests, needed_config_maps(dd.name, decision.history))
+            await self._write(
+                dd, children, manifests, (*needed_config_maps(dd.name, decision.history), *model.kept)
+            )
+            await self._models.settle(dd, children, decision.groups[0])
         except (Conflict, Forbidden, Invalid, InvalidSpec, NotFound, ChildLeaving, Outdated):
             self._capacity.kept(owner)  # refused, so nothing was written that the mirror does not show
             raise
@@ -297,7 +315,8 @@ class Reconciler:
             progressing=decided.found.progressing,
             suspended=bool(parsed and parsed.spec.suspend),
             wanted=parsed.spec.replicas if parsed else 1,
-            built_in_model=parsed is None or parsed.spec.model.source.kind == "builtIn",
+            model=ModelCondition(decided.model.cached, decided.model.reason, decided.model.message),
+            to_come=decided.to_come,
             warnings=decided.warnings,
         )
         status = build_status(dd, situation, port=_service_port(children), now=now, history=history)
@@ -305,8 +324,9 @@ class Reconciler:
             # Before the status: a crash in between repeats the Event, and a repeat becomes a series.
             await self._events.post(dd, change)
         await self._status.write(dd, status)
+        later = (patience_s, decided.found.recheck_after_s, decided.model.recheck_after_s)
         seen = sighting(status, situation.groups, reports, decided.capacity)
-        return self._outcome(key, situation, status, (patience_s, decided.found.recheck_after_s), seen)
+        return self._outcome(key, situation, status, later, seen)
 
     def _outcome(
         self,

@@ -9,7 +9,10 @@ from diffusion_operator.inventory.objects import Pod
 from diffusion_operator.kube.resources import (
     DEPLOYMENTS,
     DIFFUSION_DEPLOYMENTS,
+    JOBS,
     NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
     PODS,
     REPLICA_SETS,
     RESOURCE_QUOTAS,
@@ -20,7 +23,8 @@ from diffusion_operator.reconcile.mirror import Entry, Identity
 
 AddKey = Callable[[Key], None]
 # Of these the reconcile reads the status; of the others it wrote every field that it reads.
-_STATUS_READ = (DEPLOYMENTS, PODS)
+_STATUS_READ = (DEPLOYMENTS, JOBS, PODS)
+_CAPACITY = (NODES, RESOURCE_QUOTAS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES)
 
 
 class Wakes:
@@ -33,7 +37,7 @@ class Wakes:
     def __call__(
         self, resource: Resource, identity: Identity, before: Entry | None, after: Entry | None, own: bool
     ) -> None:
-        if resource in (NODES, RESOURCE_QUOTAS):
+        if resource in _CAPACITY:
             if (before and before.view) != (after and after.view):
                 self._add(CAPACITY)
             return

@@ -12,6 +12,7 @@ from diffusion_operator.api.pod import EnvVar
 from diffusion_operator.placement.decision import GroupDecision
 from diffusion_operator.placement.host_memory import planned_host_bytes
 from diffusion_operator.render.drain import DRAIN_VARIABLE, drain_seconds
+from diffusion_operator.render.model_volume import RESTRICTED, SCRATCH_FOLDER, model_mounts
 from diffusion_operator.render.settings import RenderSettings
 
 ENGINE_CONTAINER = "engine"
@@ -21,7 +22,6 @@ MANAGEMENT_PORT_NAME = "management"
 API_KEY_VARIABLE = "DIFFUSION_API_KEY"  # read by diffusion_runtime.server.api_key
 PLAN_FOLDER = "/etc/diffusion"
 PLAN_PATH = f"{PLAN_FOLDER}/plan.json"
-SCRATCH_FOLDER = "/tmp"  # noqa: S108 - the mount point of an emptyDir of the pod's own
 STARTUP_PERIOD_S = 5
 # The engine ends by itself when it cannot start, and the operator judges a roll-out by its progress; kubelet
 # only ends what is beyond both.
@@ -46,11 +46,7 @@ def engine_container(
         "startupProbe": _probe("/startupz", STARTUP_PERIOD_S, STARTUP_LIMIT_S // STARTUP_PERIOD_S),
         "livenessProbe": _probe("/livez", 10, 6),
         "readinessProbe": _probe("/readyz", 5, 3),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": RESTRICTED,
         "volumeMounts": _mounts(dd),
     }
 
@@ -106,6 +102,7 @@ def _mounts(dd: DiffusionDeployment) -> list[dict[str, Any]]:
         {"name": "plan", "mountPath": PLAN_FOLDER, "readOnly": True},
         {"name": "tmp", "mountPath": SCRATCH_FOLDER},
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - a memory volume of the pod's own
+        *model_mounts(dd.spec),
     ]
     for volume in (dd.spec.pod.volumes if dd.spec.pod else None) or ():
         mount: dict[str, Any] = {"name": volume.name, "mountPath": volume.mount_path}

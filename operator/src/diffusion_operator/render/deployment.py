@@ -23,13 +23,13 @@ from diffusion_operator.placement.decision import GroupDecision, Rollout
 from diffusion_operator.render.container import engine_container
 from diffusion_operator.render.drain import drain_seconds
 from diffusion_operator.render.metadata import Manifest, child_metadata
+from diffusion_operator.render.model_volume import PULL_POLICIES, fetch_containers, model_volumes
 from diffusion_operator.render.scheduling import scheduling_fields
 from diffusion_operator.render.settings import RenderSettings
 
 UID = 10001
 PROGRESS_DEADLINE_SECONDS = 1200
 SHM_LIMIT = "8Gi"
-_PULL_POLICIES = {"ifNotPresent": "IfNotPresent", "always": "Always", "never": "Never"}
 
 
 def render_deployment(dd: DiffusionDeployment, group: GroupDecision, settings: RenderSettings) -> Manifest:
@@ -80,17 +80,32 @@ def _pod_spec(dd: DiffusionDeployment, group: GroupDecision, settings: RenderSet
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": drain_seconds(dd, group.plan),
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": UID,
-            "runAsGroup": UID,
-            "fsGroup": UID,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(),
         "containers": [engine_container(dd, group, settings)],
         "volumes": _volumes(dd, group),
     }
+    before = fetch_containers(dd, group, settings)
+    if before:
+        spec["initContainers"] = before
     return spec | scheduling_fields(dd, group) | _overlay(dd, settings)
+
+
+def pod_security() -> dict[str, Any]:
+    """The restricted Pod Security profile."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": UID,
+        "runAsGroup": UID,
+        "fsGroup": UID,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def pull_secrets(dd: DiffusionDeployment, settings: RenderSettings) -> list[dict[str, Any]]:
+    """Pull secrets of the installation and of the spec, each once."""
+    own = (dd.spec.pod and dd.spec.pod.image_pull_secrets) or ()
+    names = dict.fromkeys([*settings.image_pull_secrets, *(secret.name for secret in own)])
+    return [{"name": name} for name in names]
 
 
 def _volumes(dd: DiffusionDeployment, group: GroupDecision) -> list[dict[str, Any]]:
@@ -99,6 +114,7 @@ def _volumes(dd: DiffusionDeployment, group: GroupDecision) -> list[dict[str, An
         {"name": "plan", "configMap": {"name": plan}},
         {"name": "tmp", "emptyDir": {}},
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": SHM_LIMIT}},
+        *model_volumes(dd, group.files_bytes),
     ]
     return own + [_volume(volume) for volume in (dd.spec.pod.volumes if dd.spec.pod else None) or ()]
 
@@ -107,7 +123,7 @@ def _volume(volume: PodVolume) -> dict[str, Any]:
     if volume.pvc:
         return {"name": volume.name, "persistentVolumeClaim": {"claimName": volume.pvc.claim_name}}
     if volume.image:
-        policy = _PULL_POLICIES[volume.image.pull_policy or "ifNotPresent"]
+        policy = PULL_POLICIES[volume.image.pull_policy or "ifNotPresent"]
         return {"name": volume.name, "image": {"reference": volume.image.reference, "pullPolicy": policy}}
     scratch = volume.empty_dir
     fields: dict[str, Any] = {}
@@ -121,11 +137,8 @@ def _volume(volume: PodVolume) -> dict[str, Any]:
 def _overlay(dd: DiffusionDeployment, settings: RenderSettings) -> dict[str, Any]:
     """The fields of spec.pod that are pod fields of the same name."""
     pod = dd.spec.pod
-    secrets = dict.fromkeys(
-        [*settings.image_pull_secrets, *(s.name for s in (pod and pod.image_pull_secrets) or ())]
-    )
     chosen: dict[str, Any] = {
-        "imagePullSecrets": [{"name": name} for name in secrets],
+        "imagePullSecrets": pull_secrets(dd, settings),
         "priorityClassName": pod and pod.priority_class_name,
         "runtimeClassName": pod and pod.runtime_class_name,
         "schedulerName": pod and pod.scheduler_name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from diffusion_operator.api.deployment import DiffusionDeployment
-from diffusion_operator.inventory.selection import Toleration
+from diffusion_operator.inventory.selection import Expression, Mount, Toleration
 from diffusion_operator.placement.decision import GroupDecision
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -23,7 +23,9 @@ def scheduling_fields(dd: DiffusionDeployment, group: GroupDecision) -> dict[str
     }
     affinity = dd.spec.pod.affinity.to_dict() if dd.spec.pod and dd.spec.pod.affinity else {}
     if group.without_label:
-        affinity = _without_label(affinity, group.without_label)
+        affinity = _narrowed(affinity, [[{"key": group.without_label, "operator": "DoesNotExist"}]])
+    for mount in group.mounts:
+        affinity = _narrowed(affinity, _reachable(mount))
     return fields | ({"affinity": affinity} if affinity else {})
 
 
@@ -38,10 +40,22 @@ def _toleration(toleration: Toleration) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value}
 
 
-def _without_label(affinity: dict[str, Any], label: str) -> dict[str, Any]:
-    """Add "this label is absent" to every alternative of the required node affinity."""
-    absent = {"key": label, "operator": "DoesNotExist"}
+def _reachable(mount: Mount) -> list[list[dict[str, Any]]]:
+    """Where the volume is reached. The scheduler knows it too; written here, reservations count it."""
+    return [[_expression(one) for one in term] for term in mount.terms if term]
+
+
+def _expression(one: Expression) -> dict[str, Any]:
+    return {"key": one.key, "operator": one.operator, **({"values": list(one.values)} if one.values else {})}
+
+
+def _narrowed(affinity: dict[str, Any], alternatives: list[list[dict[str, Any]]]) -> dict[str, Any]:
+    """Require one of these alternatives beside one of those that the required node affinity has."""
+    if not alternatives:
+        return affinity
     node_affinity = affinity.get("nodeAffinity", {})
     terms = node_affinity.get(_REQUIRED, {}).get("nodeSelectorTerms") or [{"matchExpressions": []}]
-    narrowed = [{"matchExpressions": [*term["matchExpressions"], absent]} for term in terms]
-    return {**affinity, "nodeAffinity": {**node_affinity, _REQUIRED: {"nodeSelectorTerms": narrowed}}}
+    both = [
+        {"matchExpressions": [*term["matchExpressions"], *more]} for term in terms for more in alternatives
+    ]
+    return {**affinity, "nodeAffinity": {**node_affinity, _REQUIRED: {"nodeSelectorTerms": both}}}

@@ -26,4 +26,6 @@ class RenderSettings:
     engine_image: str
     engine_image_pull_policy: str = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
+    hub_endpoint: str = ""
+    """Another model hub, or a mirror of the public one; empty: the public one."""
     network_policy: NetworkPolicySettings | None = None

@@ -18,16 +18,9 @@ SECRET = {"name": "s", "key": "k"}
 @pytest.mark.parametrize(
     ("path", "value", "field"),
     [
-        ("model.source", {"pvc": {"claimName": "c"}}, "spec.model.source.pvc"),
-        ("model.source", {"s3": {"bucket": "abc", "prefix": "p"}}, "spec.model.source.s3"),
-        ("model.source", {"image": {"reference": "r"}}, "spec.model.source.image"),
-        ("model.source", {"huggingFace": {"repo": "Qwen/Qwen-Image"}}, "spec.model.source.huggingFace"),
-        ("model.secretRef", {"name": "s"}, "spec.model.secretRef"),
-        ("model.variant", "fp16", "spec.model.variant"),
         ("model.loras", [{"name": "l", "source": {"builtIn": {"name": "x"}}}], "spec.model.loras"),
         ("task", "imageToVideo", "spec.task"),
         ("performance.calibrate", "always", "spec.performance.calibrate"),
-        ("cache", {"prefetch": True}, "spec.cache"),
         ("pod.affinity.podAntiAffinity", {REQUIRED: [TERM]}, f"spec.pod.affinity.podAntiAffinity.{REQUIRED}"),
     ],
 )
@@ -53,6 +46,32 @@ def test_what_asks_for_nothing_is_accepted(path: str, value: Any) -> None:
     decision = Scene([NodeBuilder("n").gpus(8)]).decide(Dd().set(path, value))
     assert decision.refusal is None
     assert len(decision.groups) == 1
+
+
+PVC = {"pvc": {"claimName": "c"}}
+S3 = {"s3": {"bucket": "abc", "prefix": "p"}}
+HUB = {"huggingFace": {"repo": "Qwen/Qwen-Image"}}
+
+
+@pytest.mark.parametrize(
+    ("source", "path", "value", "field", "reason"),
+    [
+        (PVC, "model.variant", "fp16", "spec.model.variant", "InvalidSpec"),
+        (PVC, "model.secretRef", {"name": "s"}, "spec.model.secretRef", "InvalidSpec"),
+        (S3, "model.secretRef", {"name": "s"}, "spec.model.secretRef", "InvalidSpec"),
+        (PVC, "cache", {"pvc": {"claimName": "d"}}, "spec.cache", "InvalidSpec"),
+        (HUB, "cache", {"pvc": {}}, "spec.cache.pvc.claimName", "NotSupportedYet"),
+        (HUB, "cache", {"prefetch": True}, "spec.cache.pvc.claimName", "NotSupportedYet"),
+    ],
+)
+def test_what_the_source_does_not_ask_for(
+    source: Any, path: str, value: Any, field: str, reason: str
+) -> None:
+    dd = Dd().set("model.source", source).set(path, value)
+    refusal = Scene([NodeBuilder("n").gpus(8)]).decide(dd).refusal
+    assert refusal is not None
+    assert (refusal.reason, refusal.stalled, refusal.field) == (reason, True, field)
+    assert refusal.message.startswith(field)
 
 
 def test_suspended_hub_model_is_planned_without_pods() -> None:
