@@ -53,7 +53,7 @@ test: check ## What CI runs: check, then unit, engine, wire and cluster tests
 	@$(pytest) tests/unit tests/engine tests/wire tests/cluster
 
 test-unit: setup ## Pure functions, rendered manifests, the chart
-	@$(local) helm-program >/dev/null
+	@$(local) unit-tools
 	@$(pytest) tests/unit
 
 test-engine: setup ## The engine on the CPU, with small random weights

@@ -18,11 +18,12 @@ from localcluster.commands import start_cluster_with_images, stop_cluster
 from localcluster.gpunodes import set_gpus
 from localcluster.install import install
 from localcluster.kindcluster import Cluster
-from localcluster.settings import TEST_CLUSTER
+from localcluster.settings import OPERATOR_NAMESPACE, TEST_CLUSTER
 
 GPUS = 8
 LONGEST_SECONDS = 3600
 SERVED = "served"
+RESTRICTED = ("pod-security.kubernetes.io/enforce", "restricted")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,11 +35,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(LONGEST_SECONDS))
 
 
+def restrict(cluster: Cluster, namespace: str) -> None:
+    """Make a namespace that takes no pod beyond the restricted Pod Security profile."""
+    metadata = {"name": namespace, "labels": dict([RESTRICTED])}
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """The test cluster with the product on it."""
     try:
         running, images = start_cluster_with_images(TEST_CLUSTER)
+        restrict(running, OPERATOR_NAMESPACE)
         install(running, images)
         yield running
     finally:
@@ -72,7 +80,7 @@ def gpus(cluster: Cluster) -> Iterator[None]:
 
 
 def _namespace(cluster: Cluster, name: str) -> Iterator[Room]:
-    cluster.kubectl("create", "namespace", name)
+    restrict(cluster, name)
     room = Room(cluster, name)
     try:
         yield room

@@ -1,5 +1,4 @@
-"""What can never work is Stalled with numbers, in one sentence, and pods of the previous spec keep serving.
-"""
+"""What can never work is Stalled with numbers, in one sentence, and pods of the spec before keep serving."""
 
 from __future__ import annotations
 

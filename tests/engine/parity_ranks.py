@@ -22,6 +22,7 @@ from diffusion_runtime.generation import picture
 from diffusion_runtime.generation.build import build
 from diffusion_runtime.generation.messages import PictureRequest
 from diffusion_runtime.generation.warm import warm
+from diffusion_runtime.loading.record import LoadRecord
 from diffusion_runtime.parallel.environment import rank_environment
 from diffusion_runtime.parallel.ranks import join
 from diffusion_runtime.planning.documents import Execution, Shape
@@ -42,15 +43,17 @@ def requests() -> dict[str, PictureRequest]:
 
 
 def latents_of(execution: Execution, rank: int = 0) -> dict[str, torch.Tensor]:
-    """Latents of every request on this rank, by request name; bytes of weights held before and after; how
-    many graphs the requests had to compile.
+    """Latents of every request on this rank, by request name; bytes of weights read, held before and after;
+    how many graphs the requests had to compile.
 
     Before that one picture is broken off in the middle, which must leave no trace.
     """
-    built = build(str(DEMO), execution, rank, CPU)
+    record = LoadRecord()
+    built = build(str(DEMO), execution, rank, CPU, record)
     warm(built, WARMED, True, lambda phase, step: None)
     graphs = counters["stats"]["unique_graphs"]
     result = {"held": torch.tensor(held_bytes(built.pipeline.transformer))}
+    result["read"] = torch.tensor(record.bytes_read)
     with contextlib.suppress(BrokenOff):
         picture.draw(built, requests()["guided"], break_off)
     for name, request in requests().items():

@@ -15,6 +15,7 @@ from diffusion_runtime.generation.undrawable import UndrawablePicture
 from diffusion_runtime.parallel.cfg import CfgBranches
 from diffusion_runtime.planning.documents import Execution, Residency, VaeSettings
 from diffusion_runtime.residency.placement import place
+from engine.filled import emptied
 from engine.plans import DEMO, cpu_execution
 
 CPU = torch.device("cpu")
@@ -45,10 +46,10 @@ def reference() -> torch.Tensor:
 
 def test_component_is_copied_for_use_and_the_copy_is_dropped() -> None:
     module = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))
+    values = [tensor.detach().clone() for tensor in (*module.parameters(), *module.buffers())]
+    in_use = place(module, Residency(mode="component"), CPU, emptied(module))
     tensors = [*module.parameters(), *module.buffers()]
     home = [tensor.data_ptr() for tensor in tensors]
-    values = [tensor.clone() for tensor in tensors]
-    in_use = place(module, Residency(mode="component"), CPU)
     with in_use():
         assert not {tensor.data_ptr() for tensor in tensors} & set(home)
         assert all(torch.equal(tensor, value) for tensor, value in zip(tensors, values, strict=True))

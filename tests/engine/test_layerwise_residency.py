@@ -11,6 +11,7 @@ from diffusion_runtime.generation.build import build
 from diffusion_runtime.planning.documents import Residency
 from diffusion_runtime.residency.arena import pack
 from diffusion_runtime.residency.layerwise import BlockState, LayerwiseBlocks, Slot, spread, stream_blocks
+from engine.filled import emptied
 from engine.parity_ranks import latents_of
 from engine.plans import COMPONENTS, DEMO, cpu_execution
 
@@ -87,7 +88,7 @@ def chain(count: int, prefetch: int, kept: int) -> tuple[torch.nn.Sequential, La
     seen: list[list[BlockState]] = []
     model = torch.nn.Sequential(*(Block(number, seen) for number in range(count)))
     model.requires_grad_(False)
-    owner = stream_blocks(model, list(model), prefetch, kept, CPU)
+    owner = stream_blocks(model, list(model), prefetch, kept, CPU, emptied(model))
     for block in model:
         block.owner = owner
     return model, owner, seen

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import torch
 
+from diffusion_runtime.models.folder import component_tensors
 from diffusion_runtime.planning.documents import CompileSettings, Execution, Layout, Residency
 from engine.parity_ranks import draw_cases, latents_of, requests
-from engine.plans import COMPONENTS, cpu_execution
+from engine.plans import COMPONENTS, DEMO, cpu_execution
 
 EXACT, CLOSE = 0.0, 5e-5
 STREAMED = Residency(mode="layerwise", prefetch_blocks=1, resident_blocks=2)
@@ -92,6 +93,17 @@ def test_a_rank_keeps_only_its_shard(
     for latents in drawn[name]:
         assert latents["held"] == share
         assert latents["held after"] == share
+
+
+@pytest.mark.parametrize("name", SHARDED)
+def test_a_rank_reads_only_its_shard_of_the_transformer(
+    name: str, drawn: dict[str, list[dict[str, torch.Tensor]]], plain: dict[str, dict[str, torch.Tensor]]
+) -> None:
+    execution, _ = (TWO | FOUR)[name]
+    stored = sum(entry.stored_bytes for entry in component_tensors(DEMO / "transformer").values())
+    whole = plain[execution.dtype["transformer"]]["read"].item()
+    for latents in drawn[name]:
+        assert latents["read"] == whole - stored + stored // execution.layout.ranks
 
 
 def test_guidance_and_prompts_matter(plain: dict[str, dict[str, torch.Tensor]]) -> None:

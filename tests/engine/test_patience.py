@@ -45,6 +45,18 @@ def test_a_stopped_rank_is_noticed_within_thirty_seconds_even_while_it_loads() -
     assert seconds_until_overdue(lambda now: Signs(None, 0.0, drawing=False)) is None
 
 
+def test_hours_of_loading_that_gets_on_are_waited_for_and_five_still_minutes_are_not() -> None:
+    """Start-up is judged by progress, never by a predicted time."""
+
+    def slow_disk(now: float) -> Signs:
+        return Signs(None, now - now % (4 * MINUTE), drawing=False, loading=True)
+
+    assert seconds_until_overdue(slow_disk, hours=5) is None
+    still = seconds_until_overdue(lambda now: Signs(None, 0.0, drawing=False, loading=True))
+    assert still is not None
+    assert 5 * MINUTE < still <= 5 * MINUTE + LIMITS.look_s
+
+
 def test_a_rank_that_answers_but_never_gets_on_is_given_up() -> None:
     stuck = seconds_until_overdue(lambda now: Signs(heard_at=now, progress_at=0.0, drawing=True))
     assert stuck is not None

@@ -91,6 +91,16 @@ async def test_idle_rank_that_dies_is_replaced_before_the_next_request(tmp_path:
     await running
 
 
+async def test_a_rank_frozen_while_it_loads_is_noticed_before_the_start_limit(tmp_path: Path) -> None:
+    limits = replace(QUICK, heartbeat_s=0.4, start_s=600.0)
+    engine = fake_engine(tmp_path, TWO_RANKS, [{"start": "frozen", "rank": 1}, {}], limits)
+    running = asyncio.create_task(engine.run())
+    assert (await engine.submit([REQUEST]).result)[0].body == b"picture 7"
+    assert engine.report.rank_group_restarts == 1
+    engine.drain()
+    await running
+
+
 async def test_three_lost_groups_end_the_container_with_the_last_reason(tmp_path: Path) -> None:
     engine = fake_engine(tmp_path, TWO_RANKS, [{"draw": "killed", "rank": 0}])
     running = asyncio.create_task(engine.run())

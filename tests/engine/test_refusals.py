@@ -21,6 +21,7 @@ from diffusion_runtime.planning.documents import (
 )
 from engine.plans import COMPONENTS, DEMO, cpu_execution, plan_for
 
+TWO_GPUS = ["--output", "a.png", "--num-gpus", "2"]
 MODEL = {"name": "demo", "family": "qwen-image", "source": "path"}
 
 
@@ -177,6 +178,12 @@ def damaged(folder: Path, damage: str) -> Path:
         with weights.open("r+b") as stream:
             stream.truncate(weights.stat().st_size - 1)
         return weights
+    if damage == "no header":
+        weights.write_bytes(b"not a header at all" + bytes(64))
+        return weights
+    if damage == "wrong offsets":
+        weights.write_bytes(weights.read_bytes().replace(b'"data_offsets":[0,', b'"data_offsets":[1,', 1))
+        return weights
     if damage == "missing":
         weights.unlink()
         return weights.parent
@@ -195,7 +202,17 @@ def damaged(folder: Path, damage: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "damage", ["truncated", "missing", "pickle", "shard", "foreign class", "no tokenizer"]
+    "damage",
+    [
+        "truncated",
+        "no header",
+        "wrong offsets",
+        "missing",
+        "pickle",
+        "shard",
+        "foreign class",
+        "no tokenizer",
+    ],
 )
 def test_damaged_folder_is_named_before_anything_is_loaded(tmp_path: Path, damage: str) -> None:
     file = damaged(tmp_path, damage)
@@ -221,6 +238,25 @@ def test_generate_names_the_damaged_file_too(tmp_path: Path, capsys: pytest.Capt
         (["--output", "a.png", "--width", "65"], "65"),
         (["--output", "a.png", "--prompt", " "], "prompt is empty"),
         (["--output", "a.png", "--model-path", "gpt-9"], "'gpt-9'"),
+        (["--output", "a.png", "--report", "/nowhere/a.json"], "folder /nowhere does not exist"),
+        (
+            ["--output", "a.png", "--dit-cpu-offload", "true", "--dit-layerwise-offload", "true"],
+            "--dit-cpu-offload and --dit-layerwise-offload exclude each other",
+        ),
+        (["--output", "a.png", "--num-gpus", "3"], "No layout of qwen-image uses 3 GPUs"),
+        ([*TWO_GPUS, "--ulysses-degree", "3"], "does not divide 4 heads"),
+        (
+            ["--output", "a.png", "--num-gpus", "1", "--use-fsdp-inference", "true"],
+            "one GPU has nobody to shard with",
+        ),
+        (
+            [*TWO_GPUS, "--use-fsdp-inference", "true", "--dit-layerwise-offload", "true"],
+            "residency.transformer is layerwise, but FSDP keeps its shards resident",
+        ),
+        (
+            [*TWO_GPUS, "--enable-cfg-parallel", "true", "--guidance-scale", "1"],
+            "cfg is 2, but guidance is off",
+        ),
     ],
 )
 def test_generate_names_what_is_wrong(

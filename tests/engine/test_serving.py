@@ -88,6 +88,8 @@ def test_report_is_the_contract_document(server: RealServer) -> None:
     assert report.planned is not None
     assert report.planned.peak_per_gpu_bytes == PLAN.memory.peak_per_gpu_bytes
     assert set(report.planned.phases) == {"load", "text", "denoise", "decode"}
+    assert set(report.load_stages) == {"import", "build", "read", "place", "warm"}
+    assert report.loaded_bytes > 1e6
 
 
 def test_probes_and_metrics(server: RealServer) -> None:

@@ -33,8 +33,7 @@ def present_images(provider: Provider, container: str) -> set[str]:
 
 
 def remove_images(provider: Provider, container: str, repository: str, kept: Collection[str]) -> None:
-    """Remove a repository's images that are not in ``kept``, under every name that containerd has for them.
-    """
+    """Remove a repository's images that are not in ``kept``, under every name containerd has for them."""
     listed = provider.call("exec", container, *CTR, "images", "ls").splitlines()[1:]
     digests = {words[0]: words[2] for words in (line.split() for line in listed)}
     wanted = {digests[name] for name in kept if name in digests}

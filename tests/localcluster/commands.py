@@ -38,6 +38,7 @@ OURS = (
     "localhost/diffusion-proxy-base",
     "localhost/diffusion-trial",
 )
+TOOLS_OF_TESTS = ("helm", "glua", "promtool")
 
 
 def start_cluster(folder: ClusterFolder) -> Cluster:
@@ -145,15 +146,17 @@ def clean(_: ClusterFolder) -> None:
         shutil.rmtree(cache_folder())
 
 
-def prepare(_: ClusterFolder) -> None:
+def prepare(folder: ClusterFolder) -> None:
     """What the cluster tests need and pytest would build without showing any progress."""
     prepare_images()
-    gotools.tool("helm")
+    unit_tools(folder)
 
 
-def helm_program(_: ClusterFolder) -> None:
-    """Print where helm is, built when missing."""
-    say(str(gotools.tool("helm")))
+def unit_tools(_: ClusterFolder) -> None:
+    """Build the programs that unit tests run, where they are missing."""
+    for name in TOOLS_OF_TESTS:
+        gotools.tool(name)
+    gotools.kstatus()
 
 
 def lint_chart(_: ClusterFolder) -> None:
@@ -182,6 +185,6 @@ COMMANDS: dict[str, Callable[[ClusterFolder], None]] = {
     "demo-down": demo_down,
     "clean": clean,
     "prepare": prepare,
-    "helm-program": helm_program,
+    "unit-tools": unit_tools,
     "lint-chart": lint_chart,
 }

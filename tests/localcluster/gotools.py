@@ -18,10 +18,14 @@ from localcluster.progress import step
 from localcluster.settings import (
     COREDNS_VERSION,
     ETCD_VERSION,
+    GOPHER_LUA_VERSION,
+    HELM3_VERSION,
     HELM_VERSION,
     KIND_VERSION,
+    KSTATUS_VERSION,
     KUBERNETES_VERSION,
     KWOK_VERSION,
+    PROMTOOL_VERSION,
     cache_folder,
 )
 from localcluster.shell import LocalClusterError, run
@@ -40,7 +44,16 @@ INSTALLABLE = {
     "coredns": ("github.com/coredns/coredns", "github.com/coredns/coredns", COREDNS_VERSION),
     "kwok": ("sigs.k8s.io/kwok", "sigs.k8s.io/kwok/cmd/kwok", KWOK_VERSION),
     "helm": ("helm.sh/helm/v4", "helm.sh/helm/v4/cmd/helm", HELM_VERSION),
+    "helm3": ("helm.sh/helm/v3", "helm.sh/helm/v3/cmd/helm", HELM3_VERSION),
+    "glua": ("github.com/yuin/gopher-lua", "github.com/yuin/gopher-lua/cmd/glua", GOPHER_LUA_VERSION),
+    "promtool": (
+        "github.com/prometheus/prometheus",
+        "github.com/prometheus/prometheus/cmd/promtool",
+        PROMTOOL_VERSION,
+    ),
 }
+# Without it promtool would link the clients of every cloud.
+BUILD_TAGS = {"promtool": "remove_all_sd"}
 # kwok and helm ask for Go 1.26; from 1.21 on, Go fetches the toolchain that a module asks for by itself.
 GO_SELF_UPDATES_FROM = (1, 21)
 GO_NEEDED = (1, 26)
@@ -98,20 +111,22 @@ def module_folder(module: str, version: str) -> Path:
 
 
 def tool(name: str) -> Path:
-    """One of kind, coredns, kwok, helm: built when missing."""
+    """One of INSTALLABLE: built when missing."""
     module, package, version = INSTALLABLE[name]
 
     def build(folder: Path) -> None:
         with step(f"building {name} {version} from Go modules"):
             go = go_program()
             env = {**_environment(), "GOBIN": str(folder)}
+            tags = f"-tags={BUILD_TAGS.get(name, '')}"
             run(
-                [go, "install", "-trimpath", "-ldflags", "-s -w", f"{package}@{version}"],
+                [go, "install", "-trimpath", tags, "-ldflags", "-s -w", f"{package}@{version}"],
                 env=env,
                 timeout_seconds=1800,
             )
 
-    return kept_folder(f"tools/{name}", digest([module, version, platform.machine()]), build) / name
+    built = kept_folder(f"tools/{name}", digest([module, version, platform.machine()]), build)
+    return built / package.rsplit("/", 1)[1]
 
 
 def etcd() -> Path:
@@ -127,6 +142,22 @@ def etcd() -> Path:
             _tidy_and_build(folder, [package], "-s -w", folder / "etcd")
 
     return kept_folder("tools/etcd", digest([ETCD_VERSION, platform.machine()]), build) / "etcd"
+
+
+def kstatus() -> Path:
+    """A program around the kstatus library: objects as a JSON array in, their statuses out."""
+    source = Path(__file__).parents[1] / "builders" / "kstatus" / "main.go"
+
+    def build(folder: Path) -> None:
+        with step(f"building kstatus {KSTATUS_VERSION} from Go modules"):
+            shutil.copy(source, folder)
+            (folder / "go.mod").write_text(
+                f"module kstatustool\n\ngo 1.24\n\nrequire sigs.k8s.io/cli-utils {KSTATUS_VERSION}\n"
+            )
+            _tidy_and_build(folder, ["."], "-s -w", folder / "kstatus")
+
+    key = digest([KSTATUS_VERSION, source, platform.machine()])
+    return kept_folder("tools/kstatus", key, build) / "kstatus"
 
 
 def kubernetes() -> Path:

@@ -106,6 +106,28 @@ def fake_node(name: str, gpu: GPUProduct, count: int) -> dict[str, Any]:
     }
 
 
+def bring_nodes(
+    cluster: Cluster, namespace: str, labels: dict[str, str], gpu: GPUProduct, count: int
+) -> list[str]:
+    """What a cluster autoscaler does, once: a KWOK node for each pod of the namespace that waits for these
+    labels.
+    """
+    pods = json.loads(cluster.kubectl("-n", namespace, "get", "pods", "-o", "json"))["items"]
+    waiting = [pod for pod in pods if _waits_for(pod, labels)]
+    names = [f"brought-{pod['metadata']['uid'][:8]}" for pod in waiting]
+    for name in names:
+        node = fake_node(name, gpu, count)
+        node["metadata"]["labels"] |= labels
+        cluster.apply(node)
+    return names
+
+
+def _waits_for(pod: dict[str, Any], labels: dict[str, str]) -> bool:
+    conditions = pod.get("status", {}).get("conditions", [])
+    unplaced = any(c["type"] == "PodScheduled" and c["status"] == "False" for c in conditions)
+    return unplaced and labels.items() <= pod["spec"].get("nodeSelector", {}).items()
+
+
 def start_gpu_nodes(cluster: Cluster) -> None:
     """Eight H100 on the real node, and the KWOK nodes beside it, Ready."""
     with step("GPU nodes: 8 × H100 on the real node; KWOK nodes with H200, A100 and L40S"):

@@ -28,14 +28,14 @@ def load_into_running_node(cluster: Cluster, images: ProductImages) -> None:
             add_to_containerd(cluster.provider, cluster.folder.node, cluster.folder.containerd, wanted)
 
 
-def helm(cluster: Cluster, *words: str, timeout_seconds: float = 300) -> str:
-    """Run helm against this cluster and return what it printed."""
-    command: list[str | Path] = [gotools.tool("helm"), *words, "--kubeconfig", cluster.folder.kubeconfig]
+def helm(cluster: Cluster, *words: str, tool: str = "helm", timeout_seconds: float = 300) -> str:
+    """Run helm (or ``tool="helm3"``) against this cluster and return what it printed."""
+    command: list[str | Path] = [gotools.tool(tool), *words, "--kubeconfig", cluster.folder.kubeconfig]
     return run(command, timeout_seconds=timeout_seconds)
 
 
-def install(cluster: Cluster, images: ProductImages) -> str:
-    """Install or upgrade the chart and wait for the operator; returns the chart's notes."""
+def image_values(images: ProductImages) -> list[str]:
+    """Helm's flags for the two images."""
     values = []
     for part, reference in (("operator", images.operator), ("engine", images.engine)):
         repository, tag = reference.rsplit(":", 1)
@@ -46,6 +46,12 @@ def install(cluster: Cluster, images: ProductImages) -> str:
             f"{part}.image.tag={tag}",
         ]
         values += ["--set", f"{part}.image.pullPolicy=IfNotPresent"]
+    return values
+
+
+def install(cluster: Cluster, images: ProductImages) -> str:
+    """Install or upgrade the chart and wait for the operator; returns the chart's notes."""
+    values = image_values(images)
     with step("helm install of charts/diffusion-operator"):
         words = [
             "upgrade",

@@ -1,5 +1,4 @@
-"""Creates, reuses and deletes one kind cluster with an audit log and nodes that start from the image store.
-"""
+"""Creates, reuses and deletes one kind cluster with an audit log, its nodes started from the image store."""
 
 from __future__ import annotations
 
@@ -54,8 +53,7 @@ class Cluster:
 
 
 def kubectl_program(provider: Provider, node: NodeImage) -> Path:
-    """kubectl of the cluster's own version: the one built here, or the one inside the published node image.
-    """
+    """kubectl of the cluster's version: the one built here, or the one inside the published node image."""
     if node.built_here:
         return gotools.kubernetes() / "kubectl"
 

@@ -1,5 +1,4 @@
-"""Says what is going on: one line per step with the time since the start, and a heartbeat in the long ones.
-"""
+"""Says what is going on: a line per step with the time since the start, and a heartbeat in the long ones."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from typing import Any
 from aiohttp import web
 
 JsonObject = dict[str, Any]
+Right = tuple[str, str, str]  # group, resource or resource/subresource, verb
 GROUPS: dict[str, list[tuple[str, str, bool]]] = {
     "v1": [
         ("nodes", "Node", False),
@@ -24,11 +25,14 @@ GROUPS: dict[str, list[tuple[str, str, bool]]] = {
         ("services", "Service", True),
         ("configmaps", "ConfigMap", True),
         ("serviceaccounts", "ServiceAccount", True),
+        ("resourcequotas", "ResourceQuota", True),
         ("namespaces", "Namespace", False),
     ],
     "apps/v1": [("deployments", "Deployment", True), ("replicasets", "ReplicaSet", True)],
     "coordination.k8s.io/v1": [("leases", "Lease", True)],
     "policy/v1": [("poddisruptionbudgets", "PodDisruptionBudget", True)],
+    "networking.k8s.io/v1": [("networkpolicies", "NetworkPolicy", True)],
+    "monitoring.coreos.com/v1": [("servicemonitors", "ServiceMonitor", True)],
     "diffusion-operator.io/v1alpha1": [("diffusiondeployments", "DiffusionDeployment", True)],
 }
 
@@ -47,7 +51,12 @@ class Seen:
 
 @dataclass
 class FakeApi:
-    """`objects` by URL path. `faults` are answered first, one per request: (status, headers) or "reset"."""
+    """`objects` by URL path. `faults` are answered first, one per request: (status, headers) or "reset".
+
+    `contested`: every object that exists has fields of another manager, so that only forced applies succeed.
+    With a `role`, what it does not allow is answered 403, as RBAC would; `used` and `refused` keep the rights
+    that requests needed.
+    """
 
     objects: dict[str, JsonObject] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
@@ -57,6 +66,10 @@ class FakeApi:
     version: int = 100
     url: str = ""
     denied: set[tuple[str, str]] = field(default_factory=set)
+    role: frozenset[Right] | None = None
+    used: set[Right] = field(default_factory=set)
+    refused: set[Right] = field(default_factory=set)
+    contested: bool = False
     runner: web.AppRunner | None = None
 
     def put(self, collection: str, obj: JsonObject) -> JsonObject:
@@ -123,9 +136,22 @@ class FakeApi:
             return _status(status, "fault asked for by the test", headers)
         if (found := _discovery(request.path)) is not None:
             return web.json_response(found)
+        missing = self._missing_rights(request)
+        if missing:
+            group, resource, verb = sorted(missing)[0]
+            return _status(403, f"cannot {verb} {resource} in group {group!r}", reason="Forbidden")
         if request.method == "GET":
             return await self._read(request)
         return self._write(request, body)
+
+    def _missing_rights(self, request: web.Request) -> set[Right]:
+        if self.role is None or request.path.endswith("/selfsubjectaccessreviews"):
+            return set()
+        needed = rights_of(request, exists=request.path.removesuffix("/status") in self.objects)
+        missing = needed - self.role
+        self.used |= needed
+        self.refused |= missing
+        return missing
 
     async def _read(self, request: web.Request) -> web.StreamResponse:
         if request.path in self.objects:
@@ -181,6 +207,8 @@ class FakeApi:
             asked = body["spec"]["resourceAttributes"]
             what = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
             allowed = (asked["verb"], what) not in self.denied
+            if self.role is not None:
+                allowed = (asked["group"], what, asked["verb"]) in self.role
             return web.json_response({**body, "status": {"allowed": allowed}}, status=201)
         path = request.path.removesuffix("/status")
         if request.method == "DELETE":
@@ -190,6 +218,8 @@ class FakeApi:
             path = f"{request.path}/{body['metadata']['name']}"
             if path in self.objects:
                 return _status(409, f"{path} already exists", reason="AlreadyExists")
+        if self.contested and request.query.get("force") == "false" and path in self.objects:
+            return _status(409, f"{path}: conflict with another manager", reason="Conflict")
         if request.method == "PUT":
             live = self.objects.get(path, {"metadata": {"resourceVersion": "none"}})
             if live["metadata"]["resourceVersion"] != body["metadata"].get("resourceVersion"):
@@ -230,6 +260,23 @@ def kubeconfig(url: str) -> JsonObject:
             {"name": "test", "context": {"cluster": "test", "user": "test", "namespace": "default"}}
         ],
     }
+
+
+def rights_of(request: web.Request, *, exists: bool) -> set[Right]:
+    """What RBAC asks for a request; applying an object that is missing needs create beside patch."""
+    parts = request.path.strip("/").split("/")
+    group = parts[1] if parts[0] == "apis" else ""
+    rest = parts[3:] if parts[0] == "apis" else parts[2:]
+    if rest[0] == "namespaces" and len(rest) > 2:
+        rest = rest[2:]
+    resource, named = "/".join([rest[0], *rest[2:]]), len(rest) > 1
+    if request.method == "GET":
+        verbs = ["get" if named else "watch" if request.query.get("watch") == "true" else "list"]
+    else:
+        verbs = [{"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}[request.method]]
+        if verbs == ["patch"] and not exists and "/" not in resource:
+            verbs.append("create")
+    return {(group, resource, verb) for verb in verbs}
 
 
 def _selected(request: web.Request, obj: JsonObject) -> bool:

@@ -43,7 +43,7 @@ class Cluster:
         self.client = RestKubeClient(
             configuration,
             ClientSettings(request_timeout_s=5.0),
-            observe_call=lambda *call: self.calls.append(call),
+            observe_call=lambda verb, plural, code, _seconds: self.calls.append((verb, plural, code)),
             sleep=self._sleep,
         )
 

@@ -32,13 +32,31 @@
   verbs:
   - list
   - watch
-# plans, identities and addresses of engines
+# how many GPUs and pods a namespace may have, and how many it has
+- apiGroups:
+  - ''
+  resources:
+  - resourcequotas
+  verbs:
+  - list
+  - watch
+# identities and addresses of engines; garbage collection deletes them
+- apiGroups:
+  - ''
+  resources:
+  - serviceaccounts
+  - services
+  verbs:
+  - get
+  - list
+  - watch
+  - create
+  - patch
+# plans, deleted when no pod follows them any more
 - apiGroups:
   - ''
   resources:
   - configmaps
-  - serviceaccounts
-  - services
   verbs:
   - get
   - list
@@ -75,6 +93,28 @@
   - get
   - list
   - watch
+  - create
+  - patch
+# who may reach the ports of engines
+- apiGroups:
+  - networking.k8s.io
+  resources:
+  - networkpolicies
+  verbs:
+  - get
+  - list
+  - watch
+  - create
+  - patch
+  - delete
+# spec.monitoring, where the Prometheus operator is installed
+- apiGroups:
+  - monitoring.coreos.com
+  resources:
+  - servicemonitors
+  verbs:
+  - get
+  - list
   - create
   - patch
   - delete

@@ -22,6 +22,7 @@ from diffusion_operator.kube.lease import Lease, LeaseLost
 from diffusion_operator.kube.reports import HttpReportReader
 from diffusion_operator.kube.resources import REQUIRED_ACCESS, REQUIRED_OWN_ACCESS, Resource
 from diffusion_operator.kube.rest import RestKubeClient, load_configuration
+from diffusion_operator.logs import configure_logging
 from diffusion_operator.reconcile.keys import Key
 from diffusion_operator.reconcile.metrics import Metrics
 from diffusion_operator.reconcile.mirror import Mirror
@@ -47,11 +48,7 @@ class CannotStart(Exception):
 def main() -> None:
     """Entry point of `diffusion-operator`. Exit codes: 0 stopped by signal, 1 failed, 2 bad settings."""
     settings = read_settings(sys.argv[1:])
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
-    if settings.log_level != "debug":
-        logging.getLogger("kopf").setLevel(logging.WARNING)
+    configure_logging(settings.log_level, settings.log_format)
     try:
         # Without clean-up: after the Lease is lost not one more request may leave this process.
         asyncio.run(run(settings, end_at_once=lambda: os._exit(1)))
@@ -151,8 +148,15 @@ class _Parts:
 async def _serve(parts: _Parts, end_at_once: Callable[[], None]) -> None:
     loop, settings, mirror = asyncio.get_running_loop(), parts.settings, parts.mirror
     queue: KeyedQueue[Key] = KeyedQueue(loop)
-    reconciler = Reconciler(parts.client, mirror, parts.reports, settings.render, instance=settings.instance)
-    parts.metrics.watch_queue(lambda: len(queue), lambda: len(reconciler.waiting))
+    reconciler = Reconciler(
+        parts.client,
+        mirror,
+        parts.reports,
+        settings.render,
+        instance=settings.instance,
+        terms=settings.terms,
+    )
+    parts.metrics.watch_queue(lambda: len(queue), lambda: queue.oldest_s, lambda: len(reconciler.waiting))
     mirror.on_change(Wakes(queue.add, settings.namespaces))
     leading, caught_up = asyncio.Event(), asyncio.Event()
     stop, watch_started = asyncio.Event(), asyncio.Event()
@@ -164,6 +168,7 @@ async def _serve(parts: _Parts, end_at_once: Callable[[], None]) -> None:
 
     async def resync_when_leading() -> None:
         await leading.wait()
+        parts.metrics.set_leader(True)
         await resync(parts.client, mirror, queue, settings.namespaces, caught_up)
 
     async def watch_then_stop() -> None:

@@ -7,12 +7,23 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import uuid4
 
+from pydantic import ValidationError
+
+from diffusion_operator.api.base import ApiModel, DnsLabel
+from diffusion_operator.inventory.hardware import parse_driver
+from diffusion_operator.inventory.pools import BadPools, parse_pools
 from diffusion_operator.kube.lease import LeaseSettings
 from diffusion_operator.kube.rest import ClientSettings
-from diffusion_operator.render.settings import RenderSettings
+from diffusion_operator.logs import FORMATS
+from diffusion_operator.placement.groups import Terms
+from diffusion_operator.render.settings import NetworkPolicySettings, RenderSettings
 
+# The engine image carries torch for CUDA 13, which needs driver 580 or newer (CUDA compatibility guide, minor
+# version compatibility).
+MINIMUM_DRIVER = "580"
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -27,7 +38,9 @@ class OperatorSettings:
     workers: int = 8
     http_port: int = 8080
     log_level: str = "info"
+    log_format: str = "text"
     instance: str = "diffusion-operator"
+    terms: Terms = field(default_factory=Terms)
     # None: no election. For one process alone, as on a developer's machine.
     lease: LeaseSettings | None = None
 
@@ -40,14 +53,26 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
         parser.error("--engine-image (or DIFFUSION_ENGINE_IMAGE) is needed: the image that engine pods run")
     if given.log_level not in LOG_LEVELS:
         parser.error(f"--log-level is {given.log_level!r}; use one of {', '.join(LOG_LEVELS)}")
+    if given.log_format not in FORMATS:
+        parser.error(f"--log-format is {given.log_format!r}; use one of {', '.join(FORMATS)}")
     if given.engine_image_pull_policy not in PULL_POLICIES:
         parser.error(
             f"--engine-image-pull-policy is {given.engine_image_pull_policy!r}; "
             f"use one of {', '.join(PULL_POLICIES)}"
         )
+    try:
+        terms = Terms(parse_pools(given.node_pools), parse_driver(given.minimum_driver))
+    except BadPools as error:
+        parser.error(f"--node-pools: {error}")
+    except ValueError as error:
+        parser.error(f"--minimum-driver: {error}")
     instance = environment.get("HOSTNAME") or socket.gethostname()
     return OperatorSettings(
-        render=RenderSettings(given.engine_image, given.engine_image_pull_policy),
+        render=RenderSettings(
+            given.engine_image,
+            given.engine_image_pull_policy,
+            network_policy=_network_policy(parser, given.network_policy),
+        ),
         client=ClientSettings(
             kubeconfig=given.kubeconfig or None, rate_per_s=given.api_qps, burst=given.api_burst
         ),
@@ -55,7 +80,9 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
         workers=given.workers,
         http_port=given.http_port,
         log_level=given.log_level,
+        log_format=given.log_format,
         instance=instance,
+        terms=terms,
         lease=_lease(given.lease_namespace, given.lease_name, instance),
     )
 
@@ -80,6 +107,20 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     add("--namespaces", "DIFFUSION_NAMESPACES", "", "Namespaces to serve, comma separated; empty: all.")
     add("--kubeconfig", "DIFFUSION_KUBECONFIG", "", "Kubeconfig file; empty: the pod's service account.")
+    add("--log-format", "DIFFUSION_LOG_FORMAT", "text", "text or json.")
+    add(
+        "--network-policy",
+        "DIFFUSION_NETWORK_POLICY",
+        "",
+        "JSON with operatorNamespace, monitoringNamespaces and apiFrom; empty: no NetworkPolicy is made.",
+    )
+    add("--node-pools", "DIFFUSION_NODE_POOLS", "[]", "Pools that can grow, a JSON list as the Helm value.")
+    add(
+        "--minimum-driver",
+        "DIFFUSION_MINIMUM_DRIVER",
+        MINIMUM_DRIVER,
+        "Oldest NVIDIA driver that the engine image takes; nodes labelled with an older one are left out.",
+    )
     add(
         "--lease-namespace",
         "DIFFUSION_LEASE_NAMESPACE",
@@ -97,6 +138,28 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "--api-burst", type=_positive, default=400, help="Requests at once to the API server."
     )
     return parser
+
+
+def _network_policy(parser: argparse.ArgumentParser, text: str) -> NetworkPolicySettings | None:
+    if not text:
+        return None
+    try:
+        given = _NetworkPolicy.model_validate_json(text)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        place = ".".join(map(str, problem["loc"])) or "it"
+        parser.error(f"--network-policy is not what is expected: {place}: {problem['msg']}")
+    return NetworkPolicySettings(
+        given.operator_namespace, tuple(given.monitoring_namespaces), tuple(given.api_from)
+    )
+
+
+class _NetworkPolicy(ApiModel):
+    """The flag's JSON. Peers are passed on as they are: the API server knows what a peer may say."""
+
+    operator_namespace: DnsLabel
+    monitoring_namespaces: tuple[DnsLabel, ...] = ()
+    api_from: tuple[dict[str, Any], ...] = ()
 
 
 def _positive(text: str) -> int:

@@ -13,6 +13,7 @@ from importlib import import_module
 COMMANDS = {
     "plan": "say how a model would be placed on given GPUs, and why",
     "inspect": "count a model's components and blocks without loading weights",
+    "fetch": "bring a model into a folder, pinned, resumable and hash-checked",
     "generate": "draw without a server, following a plan",
     "serve": "serve a plan over HTTP",
     "bench": "measure modes, layouts and sizes on this machine",

@@ -85,6 +85,7 @@ def seconds_and_bytes(plan: Plan, *_: Any) -> Measured | Failed:
 def run_bench(folder: Path, patch: pytest.MonkeyPatch, *flags: str) -> int:
     patch.setattr(bench, "node_here", lambda _: TWO_H200)
     patch.setattr(bench, "measure", seconds_and_bytes)
+    patch.setattr(bench, "local_model", lambda args: args.model_path)
     return main(["bench", "--model-path", "Qwen/Qwen-Image", "--output", str(folder), *flags])
 
 

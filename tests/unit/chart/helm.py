@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from localcluster.settings import cache_folder
 
 CHART = Path(__file__).parents[3] / "charts" / "diffusion-operator"
+FULL_NAME = "release-diffusion-operator"
 IMAGES = ("operator.image.repository=example/operator", "engine.image.repository=example/engine")
 
 
@@ -38,16 +40,30 @@ def template(*settings: str, images: tuple[str, ...] = IMAGES) -> subprocess.Com
     return helm("template", "release", str(CHART), "--namespace", "somewhere", *flags)
 
 
+@cache
 def rendered(*settings: str) -> list[dict[str, Any]]:
+    """The objects; the same list for the same settings, so that nobody may change it."""
     finished = template(*settings)
     assert finished.returncode == 0, finished.stderr
-    return [document for document in yaml.safe_load_all(finished.stdout) if document]
+    return [document for document in yaml.load_all(finished.stdout, yaml.CSafeLoader) if document]
 
 
 def only(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     found = [document for document in documents if document["kind"] == kind]
     assert len(found) == 1, f"{len(found)} objects of kind {kind}"
     return found[0]
+
+
+def named(kind: str, name: str, *settings: str) -> dict[str, Any]:
+    """One object by kind and name, for kinds of which the chart has several."""
+    found = [d for d in rendered(*settings) if (d["kind"], d["metadata"]["name"]) == (kind, name)]
+    assert len(found) == 1, f"{len(found)} objects {kind} {name}"
+    return found[0]
+
+
+def operator_role() -> dict[str, Any]:
+    """The ClusterRole of the operator itself."""
+    return named("ClusterRole", FULL_NAME)
 
 
 def pod_spec(*settings: str) -> dict[str, Any]:

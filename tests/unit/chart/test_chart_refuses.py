@@ -27,6 +27,9 @@ def test_an_image_that_is_not_set_is_named(images: tuple[str, ...], missing: str
         ("engine.image.pullPolicy=Sometimes", "/engine/image/pullPolicy"),
         ("engine.image.digest=abc", "/engine/image/digest"),
         ("crds.enabled=perhaps", "/crds/enabled"),
+        ("engine.minimumDriver=r580", "/engine/minimumDriver"),
+        ("nodePools[0].name=a", "missing properties"),
+        ("nodePools[0].zone=a", "additional properties 'zone' not allowed"),
         ("operator.extraEnv[0].value=x", "/operator/extraEnv/0"),
     ],
 )

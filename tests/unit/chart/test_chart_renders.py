@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from diffusion_operator.settings import read_settings
 from unit.chart.helm import CHART, IMAGES, helm, only, pod_spec, rendered, template
 
 DIGEST = "sha256:" + "a" * 64
@@ -23,13 +26,20 @@ def test_one_object_of_each_kind() -> None:
     kinds = sorted(document["kind"] for document in rendered())
     assert kinds == [
         "ClusterRole",
+        "ClusterRole",
+        "ClusterRole",
         "ClusterRoleBinding",
         "CustomResourceDefinition",
         "Deployment",
+        "NetworkPolicy",
+        "Pod",
         "PodDisruptionBudget",
         "Role",
         "RoleBinding",
+        "Service",
         "ServiceAccount",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
     ]
 
 
@@ -75,7 +85,10 @@ def test_the_selector_matches_the_pods_and_holds_no_version() -> None:
 
 def test_the_settings_reach_the_operator() -> None:
     container = pod_spec(
-        f"engine.image.digest={DIGEST}", "engine.image.pullPolicy=Never", "operator.logLevel=debug"
+        f"engine.image.digest={DIGEST}",
+        "engine.image.pullPolicy=Never",
+        "operator.logLevel=debug",
+        "operator.logFormat=json",
     )["containers"][0]
     environment = {
         entry["name"]: entry["value"] for entry in container["env"] if "LEASE" not in entry["name"]
@@ -84,6 +97,11 @@ def test_the_settings_reach_the_operator() -> None:
         "DIFFUSION_ENGINE_IMAGE": f"example/engine@{DIGEST}",
         "DIFFUSION_ENGINE_IMAGE_PULL_POLICY": "Never",
         "DIFFUSION_LOG_LEVEL": "debug",
+        "DIFFUSION_LOG_FORMAT": "json",
+        "DIFFUSION_NETWORK_POLICY": json.dumps(
+            {"apiFrom": [], "monitoringNamespaces": ["monitoring"], "operatorNamespace": "somewhere"},
+            separators=(",", ":"),
+        ),
     }
 
 
@@ -151,3 +169,16 @@ def test_the_notes_say_what_to_do_next() -> None:
     ):
         assert part in notes
     assert "kubectl get dd demo" in notes
+
+
+def test_pools_and_the_driver_reach_the_operator_as_it_reads_them() -> None:
+    settings = ("name=spot", "product=NVIDIA-H200", "gpusPerNode=8", "maxNodes=3", "nodeSelector.pool=spot")
+    pools = (f"nodePools[0].{setting}" for setting in settings)
+    (container,) = pod_spec(*pools, "engine.minimumDriver=590")["containers"]
+    environment = {entry["name"]: entry.get("value", "") for entry in container["env"]}
+    read = read_settings([], environment)
+    (pool,) = read.terms.pools
+    assert (pool.name, pool.max_nodes, pool.labels) == ("spot", 3, (("pool", "spot"),))
+    assert read.terms.least_driver == (590,)
+    plain = {entry["name"] for entry in pod_spec()["containers"][0]["env"]}
+    assert not plain & {"DIFFUSION_NODE_POOLS", "DIFFUSION_MINIMUM_DRIVER"}

@@ -8,11 +8,11 @@ import yaml
 
 from diffusion_operator.api.rbac import CLUSTER_RULES
 from diffusion_operator.kube.resources import REQUIRED_ACCESS
-from unit.chart.helm import CHART, only, pod_spec, rendered
+from unit.chart.helm import CHART, only, operator_role, pod_spec, rendered
 
 
 def rules() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = only(rendered(), "ClusterRole")["rules"]
+    found: list[dict[str, Any]] = operator_role()["rules"]
     return found
 
 
@@ -72,7 +72,7 @@ def test_the_role_is_bound_to_the_service_account_alone() -> None:
     documents = rendered()
     binding = only(documents, "ClusterRoleBinding")
     account = only(documents, "ServiceAccount")["metadata"]
-    assert binding["roleRef"]["name"] == only(documents, "ClusterRole")["metadata"]["name"]
+    assert binding["roleRef"]["name"] == operator_role()["metadata"]["name"]
     assert binding["subjects"] == [
         {"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}
     ]

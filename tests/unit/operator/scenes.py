@@ -9,8 +9,11 @@ from typing import Any
 from diffusion_operator.api.deployment import DiffusionDeployment
 from diffusion_operator.inventory.ledger import Ledger, build_ledger, pack
 from diffusion_operator.inventory.objects import parse_deployment, parse_node, parse_pod
+from diffusion_operator.inventory.quota import parse_quota
 from diffusion_operator.placement.decide import decide
 from diffusion_operator.placement.decision import CurrentGroup, Decision
+from diffusion_operator.placement.groups import Terms
+from diffusion_operator.placement.history import NO_HISTORY, Evidence, History
 from diffusion_operator.render.children import render_children
 from diffusion_operator.render.settings import RenderSettings
 from wrappers import DiffusionDeploymentBuilder, NodeBuilder, PodBuilder
@@ -26,26 +29,47 @@ class Scene:
     pods: list[PodBuilder] = field(default_factory=list)
     deployments: dict[str, dict[str, Any]] = field(default_factory=dict)
     current: dict[str, tuple[CurrentGroup, ...]] = field(default_factory=dict)
+    quotas: list[dict[str, Any]] = field(default_factory=list)
+    terms: Terms = field(default_factory=Terms)
+    history: History = NO_HISTORY
+    engine: str = "engine:1"
 
     def ledger(self) -> Ledger:
         return build_ledger(
             [parse_node(node.build()) for node in self.nodes],
             [parse_pod(pod.build()) for pod in self.pods],
             [parse_deployment(raw) for raw in self.deployments.values()],
+            [parse_quota(raw) for raw in self.quotas],
         )
 
-    def decide(self, dd: DiffusionDeploymentBuilder) -> Decision:
+    def decide(self, dd: DiffusionDeploymentBuilder, *evidence: Evidence) -> Decision:
         parsed = DiffusionDeployment.parse(dd.build())
-        return decide(parsed, self.ledger(), current=self.current.get(parsed.key, ()))
+        return decide(
+            parsed,
+            self.ledger(),
+            engine_version=self.engine,
+            current=self.current.get(parsed.key, ()),
+            terms=self.terms,
+            history=self.history,
+            evidence=evidence,
+        )
 
     def apply(self, dd: DiffusionDeploymentBuilder, decision: Decision) -> None:
         """What the API server holds after the children were written; no pod exists yet."""
         parsed = DiffusionDeployment.parse(dd.build())
         for manifest in render_children(parsed, decision, SETTINGS):
             if manifest["kind"] == "Deployment":
-                self.deployments[manifest["metadata"]["name"]] = manifest
+                self.deployments[f"{parsed.namespace}/{manifest['metadata']['name']}"] = manifest
+        self.history = decision.history
         self.current[parsed.key] = tuple(
-            CurrentGroup(group.name, group.plan, group.intent, group.replicas, group.rollout)
+            CurrentGroup(
+                group.name,
+                group.plan,
+                group.intent,
+                group.replicas,
+                group.rollout,
+                engine_image=group.engine_image or self.engine,
+            )
             for group in decision.groups
         )
 
@@ -54,7 +78,9 @@ class Scene:
         parsed = DiffusionDeployment.parse(dd.build())
         for group in decision.groups:
             gpus = group.plan.gpus_per_replica
-            selection = parse_deployment(self.deployments[f"{parsed.name}-{group.name}"]).selection
+            selection = parse_deployment(
+                self.deployments[f"{parsed.namespace}/{parsed.name}-{group.name}"]
+            ).selection
             views = self.ledger().free_nodes(parsed.key, group.resource_name, selection)
             places = pack({view.node.name: view.free for view in views}, gpus, group.replicas)
             for index, node in enumerate(places):

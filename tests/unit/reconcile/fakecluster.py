@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from diffusion_operator.api.names import LABEL_PLAN_HASH
 from diffusion_operator.api.status import DiffusionDeploymentStatus
 from diffusion_operator.kube.errors import AlreadyExists, Conflict, Invalid, NotFound
 from diffusion_operator.kube.reports import ReportUnavailable
@@ -55,6 +56,12 @@ class FakeCluster:
     executing: dict[str, str] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
     engines_ready: bool = True
+    unready: set[str] = field(default_factory=set)
+    """Plan hashes and images with which no engine becomes ready."""
+    idle: dict[str, float] = field(default_factory=dict)
+    """Pods that load, and how many seconds ago they got on."""
+    stamp: str | None = None
+    """Time at which pods are created, as the API server writes it."""
 
     # --- what a user or the cluster does -------------------------------------------------------------
 
@@ -262,6 +269,7 @@ class FakeCluster:
                     device="cpu",
                     ranks=plan.gpus_per_replica,
                     planned_peak_per_gpu_bytes=plan.memory.peak_per_gpu_bytes,
+                    load_idle_seconds=self.idle.get(name),
                 )
         raise ReportUnavailable(f"http://{pod_ip}:9000/v1/report: no answer")
 
@@ -303,7 +311,7 @@ class FakeCluster:
             if key not in self.objects:
                 self._start(name, metadata["namespace"], template, owner)
         pods = [self.objects[PODS.plural, metadata["namespace"], name] for name in keep]
-        ready = sum(1 for pod in pods if pod["status"]["phase"] == "Running" and self.engines_ready)
+        ready = sum(1 for pod in pods if pod["status"]["phase"] == "Running" and self._becomes_ready(pod))
         status = {"replicas": len(pods), "updatedReplicas": len(pods), "readyReplicas": ready}
         deployment["status"] = status | {
             "availableReplicas": ready,
@@ -317,7 +325,8 @@ class FakeCluster:
         selector = template["spec"].get("nodeSelector", {})
         node = next((n for n in self._nodes(selector) if self._free(n) >= needed), None)
         self.uids += 1
-        conditions = [{"type": "Ready", "status": "True" if node and self.engines_ready else "False"}]
+        starts = node is not None and self._becomes_ready(template)
+        conditions = [{"type": "Ready", "status": "True" if starts else "False"}]
         status: JsonObject = {"phase": "Running" if node else "Pending", "conditions": conditions}
         if node:
             status["podIP"] = f"10.0.{self.uids // 250}.{self.uids % 250 + 1}"
@@ -328,7 +337,14 @@ class FakeCluster:
             "labels": dict(template["metadata"]["labels"]),
             "ownerReferences": owner,
         }
+        if self.stamp is not None:
+            metadata["creationTimestamp"] = self.stamp
         self._store(PODS, {"metadata": metadata, "spec": spec, "status": status})
+
+    def _becomes_ready(self, pod: JsonObject) -> bool:
+        """Whether the engine of a pod or template comes up."""
+        facts = {pod["metadata"]["labels"][LABEL_PLAN_HASH], pod["spec"]["containers"][0]["image"]}
+        return self.engines_ready and not facts & self.unready
 
     def _nodes(self, selector: dict[str, str]) -> list[str]:
         return [

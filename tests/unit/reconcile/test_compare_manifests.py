@@ -36,6 +36,11 @@ def test_defaults_normal_forms_and_foreign_fields_are_no_difference(wanted: Any,
     [
         ({"spec": {"replicas": 2}}, {"spec": {"replicas": 3}}, "spec.replicas"),
         ({"selector": {"a": "b"}}, {"selector": {"a": "b", "by": "hand"}}, "selector"),
+        (
+            {"spec": {"ingress": [{"ports": [{"port": 8000}]}]}},
+            {"spec": {"ingress": [{"ports": [{"port": 8000, "protocol": "TCP"}, {"port": 22}]}]}},
+            "spec.ingress[0].ports",
+        ),
         ({"command": ["x", "y"]}, {"command": ["x"]}, "command"),
         ({"env": [{"name": "A", "value": "1"}]}, {"env": [{"name": "A", "value": "2"}]}, "env[0].value"),
         ({"containers": [{"name": "engine"}]}, {"containers": []}, "containers[0]"),

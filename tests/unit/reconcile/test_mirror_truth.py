@@ -92,7 +92,7 @@ def test_pods_are_kept_slim_and_foreign_ones_without_their_body() -> None:
     assert mirror.get(PODS, "team", "pod") is None
     mirror.put(PODS, pod(2, **OURS) | {"metadata": pod(2, **OURS)["metadata"] | {"managedFields": [1]}})
     (kept,) = mirror.owned(PODS, OWNER)
-    assert kept["spec"] == {"nodeName": "node-1"}
+    assert kept["spec"] == {"nodeName": "node-1", "containers": [{"name": "engine", "image": None}]}
     assert "managedFields" not in kept["metadata"]
 
 

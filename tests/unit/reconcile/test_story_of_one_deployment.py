@@ -43,7 +43,17 @@ async def test_a_spec_becomes_serving_children_and_a_status_that_says_so() -> No
     assert status["selector"] == "diffusion-operator.io/deployment=demo"
     assert status["url"] == "http://demo.team.svc"
     assert status["observedGeneration"] == 1
-    assert status["placements"] == [{"group": "h200", "gpusPerReplica": 1, "replicas": 1, "planHash": digest}]
+    assert status["placements"] == [
+        {
+            "group": "h200",
+            "gpusPerReplica": 1,
+            "replicas": 1,
+            "planHash": digest,
+            "product": "NVIDIA-H200",
+            "layoutSummary": "1 GPU",
+            "peakPerGPU": status["plan"]["peakPerGPU"],
+        }
+    ]
     for kind in (DEPLOYMENTS, SERVICES, CONFIG_MAPS, SERVICE_ACCOUNTS, DISRUPTION_BUDGETS):
         for name in cluster.names(kind):
             metadata = cluster.get_now(kind, name)["metadata"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from diffusion_operator.kube.resources import DIFFUSION_DEPLOYMENTS, JsonObject
+from diffusion_operator.placement.groups import Terms
 from diffusion_operator.reconcile.keys import DeploymentKey
 from diffusion_operator.reconcile.mirror import Mirror
 from diffusion_operator.reconcile.story import Outcome, Reconciler
@@ -37,20 +38,30 @@ class World:
 
     cluster: FakeCluster = field(default_factory=FakeCluster)
     seconds: float = 0.0
+    image: str = SETTINGS.engine_image
+    terms: Terms = field(default_factory=Terms)
 
     def __post_init__(self) -> None:
         self.restart_operator()
 
-    def restart_operator(self) -> None:
-        """A fresh process: nothing is remembered."""
+    def restart_operator(self, image: str | None = None, terms: Terms | None = None) -> None:
+        """A fresh process: nothing is remembered. It may come with another engine image or other pools."""
+        self.image = image or self.image
+        self.terms = terms or self.terms
         self.mirror = Mirror()
         self.reconciler = Reconciler(
             self.cluster,
             self.mirror,
             self.cluster,
-            SETTINGS,
-            now=lambda: NOW + timedelta(seconds=self.seconds),
+            RenderSettings(engine_image=self.image),
+            terms=self.terms,
+            now=lambda: self.now,
         )
+
+    @property
+    def now(self) -> datetime:
+        """The simulated time."""
+        return NOW + timedelta(seconds=self.seconds)
 
     async def reconcile(self, name: str = "demo") -> Outcome:
         """One pass for one object, with a mirror that has seen everything."""
@@ -59,6 +70,7 @@ class World:
 
     async def settle(self, *names: str) -> None:
         """Reconcile and let controllers run until a whole round writes nothing."""
+        self.cluster.stamp = self.now.isoformat().replace("+00:00", "Z")
         for _ in range(12):
             written = len(self.cluster.writes)
             before = copy.deepcopy(self.cluster.objects)

@@ -45,6 +45,12 @@ def group_slug(device_name: str) -> str:
     return f"{slug[: MAX_GROUP_LENGTH - 5].rstrip('-')}-{digest}"
 
 
+def distinct_slug(slug: str, product: str) -> str:
+    """Another name for a group whose short name belongs to another product: still at most 20 characters."""
+    digest = hashlib.sha256(product.encode()).hexdigest()[:4]
+    return f"{slug[: MAX_GROUP_LENGTH - 5].rstrip('-')}-{digest}"
+
+
 def deployment_name(dd_name: str, group: str) -> str:
     """Name of the Deployment of one group."""
     return f"{dd_name}-{group}"

@@ -67,7 +67,8 @@ class PerformanceSpec(ApiModel):
     allow_downgrade: bool | None = Field(
         None,
         description="Whether an engine that runs out of memory may go on with one of the plan's leaner "
-        "fallbacks.",
+        "fallbacks, and the operator plan with them. `false`: it is Stalled with the numbers instead. "
+        "Absent: true.",
     )
     calibrate: Literal["never", "ifMissing", "always"] | None = Field(
         None,

@@ -29,7 +29,8 @@ class Rule:
 
 _WATCH = ("get", "list", "watch")
 # Server-side apply of a missing object needs create beside patch.
-_OWN = (*_WATCH, "create", "patch", "delete")
+_MAKE = (*_WATCH, "create", "patch")
+_OWN = (*_MAKE, "delete")
 
 CLUSTER_RULES: tuple[Rule, ...] = (
     Rule((API_GROUP,), (PLURAL,), _WATCH, "read what users want; the spec is never written"),
@@ -38,10 +39,17 @@ CLUSTER_RULES: tuple[Rule, ...] = (
     Rule(("",), ("pods",), ("list", "watch"), "what pods already request, and how engine pods fare"),
     Rule(
         ("",),
-        ("configmaps", "serviceaccounts", "services"),
-        _OWN,
-        "plans, identities and addresses of engines",
+        ("resourcequotas",),
+        ("list", "watch"),
+        "how many GPUs and pods a namespace may have, and how many it has",
     ),
+    Rule(
+        ("",),
+        ("serviceaccounts", "services"),
+        _MAKE,
+        "identities and addresses of engines; garbage collection deletes them",
+    ),
+    Rule(("",), ("configmaps",), _OWN, "plans, deleted when no pod follows them any more"),
     Rule(("apps",), ("deployments",), _OWN, "the pods of each hardware group"),
     Rule(
         ("apps",),
@@ -49,7 +57,14 @@ CLUSTER_RULES: tuple[Rule, ...] = (
         ("list", "watch"),
         "which plans old pods may still name, before one is deleted",
     ),
-    Rule(("policy",), ("poddisruptionbudgets",), _OWN, "drains take one replica at a time"),
+    Rule(("policy",), ("poddisruptionbudgets",), _MAKE, "drains take one replica at a time"),
+    Rule(("networking.k8s.io",), ("networkpolicies",), _OWN, "who may reach the ports of engines"),
+    Rule(
+        ("monitoring.coreos.com",),
+        ("servicemonitors",),
+        ("get", "list", "create", "patch", "delete"),
+        "spec.monitoring, where the Prometheus operator is installed",
+    ),
     Rule(
         ("events.k8s.io",), ("events",), ("create", "patch"), "decisions, refusals and recoveries as Events"
     ),

@@ -21,15 +21,17 @@ class RolloutSpec(ApiModel):
     )
     drain_timeout: Duration | None = Field(
         None,
-        description="How long a pod that is told to stop may finish its requests, for example `15m`. "
-        "Absent: `2m`.",
+        description="How long a pod that is told to stop may finish its requests, for example `15m`; what it "
+        "cannot finish is answered with a retryable error. Absent: what a full queue takes by the "
+        "prediction, at least `2m` and at most `1h`.",
     )
     progress_deadline_seconds: int | None = Field(
         None,
         ge=60,
         le=86_400,
-        description="Seconds without progress after which a roll-out counts as failed. Absent: 1200, "
-        "which leaves room for 15 minutes of loading.",
+        description="Seconds without a sign of progress (a pod scheduled, its engine started, loading that "
+        "gets on) after which a roll-out has failed; the plan that was ready last then returns. "
+        "Absent: 1200.",
     )
 
 

@@ -14,7 +14,8 @@ REASONS = (
     "Planned", "Ready", "Progressing", "InsufficientMemory", "InsufficientGPUs", "InsufficientHostMemory",
     "NoGPUNodes", "UnknownHardware", "UnknownModel", "InvalidSpec", "LayoutUnsupported", "NotSupportedYet",
     "Unschedulable", "ImagePullError", "HostOOMKilled", "CudaOutOfMemory", "NoUsableGpu", "PlanMismatch",
-    "CrashLoop", "Suspended", "FallbackActive",
+    "CrashLoop", "Suspended", "FallbackActive", "WaitingForNodes", "QuotaExceeded", "DriverTooOld",
+    "RolledBack", "Downgraded",
 )  # fmt: skip
 Short = Annotated[str, Field(max_length=128)]
 Bytes = Annotated[int, Field(ge=0, le=2**53)]
@@ -112,6 +113,9 @@ class PlanStatus(ApiModel):
     overrides: tuple[Text, ...] | None = Field(
         None, max_length=32, description="Fields of the spec that the plan had to follow."
     )
+    downgraded_from: Short | None = Field(
+        None, description="Plan that ran out of memory and of which this one is a fallback."
+    )
 
 
 class Placement(ApiModel):
@@ -121,18 +125,94 @@ class Placement(ApiModel):
     gpus_per_replica: int = Field(ge=1, description="GPUs of one pod.")
     replicas: Count = Field(description="Pods in this group.")
     plan_hash: Short = Field(description="Plan that they follow.")
+    waiting_for_nodes: Count | None = Field(
+        None, description="How many of them wait for nodes that a pool is to bring. Absent: none."
+    )
+    product: Short | None = Field(None, description="GPU product of the group.")
+    layout_summary: Short | None = Field(None, description="Layout of the group's plan in words.")
+    peak_per_gpu: Short | None = Field(
+        None, alias="peakPerGPU", description="Predicted peak memory of one GPU in this group."
+    )
+
+
+class PhasePeak(ApiModel):
+    """Memory of one phase of a request."""
+
+    phase: Short = Field(description="load, text, denoise or decode.")
+    peak_bytes: Bytes = Field(description="Highest measured bytes of one GPU, as the driver shows them.")
+    predicted_bytes: Bytes | None = Field(
+        None, description="What the plan predicted for it. Absent while a fallback runs."
+    )
 
 
 class Observed(ApiModel):
-    """What the engines measured."""
+    """What the engines measured. A value changes here only when it moves by more than 2 %."""
 
     peak_per_gpu: Short | None = Field(
         None, alias="peakPerGPU", description="Highest measured peak memory of one GPU."
+    )
+    predicted_peak_per_gpu: Short | None = Field(
+        None, alias="predictedPeakPerGPU", description="Peak that was predicted for what the engines run."
+    )
+    phases: tuple[PhasePeak, ...] | None = Field(
+        None, max_length=8, description="Measured peak of each phase beside the predicted one."
     )
     seconds_per_step: Seconds | None = Field(None, description="Measured seconds of one denoising step.")
     seconds_per_request: Seconds | None = Field(None, description="Measured seconds of one request.")
     load_seconds: Seconds | None = Field(None, description="Seconds from container start to ready.")
     executing_hash: Short | None = Field(None, description="Plan or fallback that the engines really run.")
+
+
+class FailedPlanRecord(ApiModel):
+    """A roll-out that failed. It is not tried again until spec, engine or hardware change."""
+
+    group: Short = Field(description="Hardware group.")
+    plan_hash: Short = Field(description="Plan that did not become ready.")
+    intent: Short = Field(description="Hash of the spec and the engine version that it was made for.")
+    hardware: Short = Field(description="GPU product, memory and driver that it failed on.")
+    reason: Short = Field(description="Why, as a condition reason.")
+    message: Text = Field(description="Why, in one sentence.")
+
+
+class DowngradeRecord(ApiModel):
+    """A plan that ran out of memory; the same question on the same hardware is answered by a fallback."""
+
+    model: Annotated[str, Field(max_length=253)] = Field(description="Model and revision.")
+    layout: Short = Field(description="Layout in words.")
+    shapes: Annotated[str, Field(max_length=512)] = Field(
+        description="Shapes: width x height x frames / steps."
+    )
+    engine: Annotated[str, Field(max_length=512)] = Field(description="Engine image.")
+    hardware: Short = Field(description="GPU product, memory and driver.")
+    plan_hash: Short = Field(description="Plan that ran out of memory.")
+    to_hash: Short | None = Field(None, description="Fallback that replaced it. Absent: none was left.")
+    peak_bytes: Bytes = Field(description="Predicted peak per GPU of what ran out of memory.")
+    reason: Short = Field(description="CudaOutOfMemory, HostOOMKilled, or what else the engine said.")
+    message: Text = Field(description="The engine's last words.")
+
+
+class LastReadyRecord(ApiModel):
+    """The plan of a group that was ready last, to which a failed roll-out goes back."""
+
+    group: Short = Field(description="Hardware group.")
+    plan_hash: Short = Field(description="The plan.")
+    intent: Short = Field(description="Hash of the spec and the engine version that it was made for.")
+    wish: Short = Field(description="Hash of the spec alone.")
+    engine_image: Annotated[str, Field(max_length=512)] = Field(description="Engine image that ran it.")
+
+
+class HistoryStatus(ApiModel):
+    """What the operator must remember; it keeps nothing in its own memory alone."""
+
+    failed: tuple[FailedPlanRecord, ...] | None = Field(
+        None, max_length=16, description="Roll-outs that failed, newest last."
+    )
+    downgrades: tuple[DowngradeRecord, ...] | None = Field(
+        None, max_length=16, description="Plans that ran out of memory, newest last."
+    )
+    last_ready: tuple[LastReadyRecord, ...] | None = Field(
+        None, max_length=16, description="The plan of each group that was ready last."
+    )
 
 
 class DiffusionDeploymentStatus(ApiModel):
@@ -162,3 +242,6 @@ class DiffusionDeploymentStatus(ApiModel):
         None, max_length=16, description="Pods promised to each hardware group."
     )
     observed: Observed | None = Field(None, description="What the engines measured.")
+    history: HistoryStatus | None = Field(
+        None, description="Roll-outs that failed, plans that ran out of memory, and what was ready last."
+    )

@@ -15,6 +15,7 @@ from typing import Any
 
 from diffusion_operator.inventory.matching import unfit
 from diffusion_operator.inventory.objects import ManagedDeployment, Node, Pod
+from diffusion_operator.inventory.quota import Quota, QuotaUse, quota_uses
 from diffusion_operator.inventory.selection import NodeSelection
 
 ANY = NodeSelection()
@@ -53,6 +54,9 @@ class Ledger:
 
     nodes: tuple[Node, ...]
     claims: Mapping[str, tuple[Claim, ...]] = field(default_factory=dict)
+    unplaced: tuple[Claim, ...] = ()
+    """Replicas of managed Deployments that no node holds now: they wait for nodes that do not exist yet."""
+    quotas: tuple[QuotaUse, ...] = ()
     memo: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
     """What was worked out from this view and holds for every owner; a batch of decisions shares it."""
 
@@ -150,12 +154,17 @@ class Ledger:
 
 
 def build_ledger(
-    nodes: Iterable[Node], pods: Iterable[Pod], deployments: Iterable[ManagedDeployment]
+    nodes: Iterable[Node],
+    pods: Iterable[Pod],
+    deployments: Iterable[ManagedDeployment],
+    quotas: Iterable[Quota] = (),
 ) -> Ledger:
     """Claims of all bound pods, then reservations of all Deployments in the order of their names."""
     ordered = tuple(sorted(nodes, key=lambda node: node.name))
+    every_pod = list(pods)
+    managed = sorted(deployments, key=lambda item: (item.owner, item.name))
     claims: dict[str, list[Claim]] = {node.name: [] for node in ordered}
-    alive = [pod for pod in pods if not pod.terminal and pod.node in claims]
+    alive = [pod for pod in every_pod if not pod.terminal and pod.node in claims]
     for pod in sorted(alive, key=lambda pod: (pod.namespace, pod.name)):
         claims[pod.node or ""].extend(_pod_claims(pod))
     own: dict[tuple[str, str | None], list[Pod]] = {}
@@ -163,9 +172,17 @@ def build_ledger(
         if pod.owner is not None:
             own.setdefault((pod.owner, pod.group), []).append(pod)
     memo: dict[Hashable, Any] = {}
-    for deployment in sorted(deployments, key=lambda item: (item.owner, item.name)):
-        _reserve(ordered, claims, deployment, own.get((deployment.owner, deployment.group), []), memo)
-    return Ledger(ordered, {name: tuple(found) for name, found in claims.items() if found}, memo)
+    unplaced: list[Claim] = []
+    for deployment in managed:
+        mine = own.get((deployment.owner, deployment.group), [])
+        unplaced += _reserve(ordered, claims, deployment, mine, memo)
+    return Ledger(
+        ordered,
+        {name: tuple(found) for name, found in claims.items() if found},
+        tuple(unplaced),
+        quota_uses(quotas, every_pod, managed),
+        memo,
+    )
 
 
 def with_owner(
@@ -182,11 +199,13 @@ def with_owner(
     alive = [pod for pod in pods if not pod.terminal and pod.node in claims]
     for pod in sorted(alive, key=lambda pod: (pod.namespace, pod.name)):
         claims[pod.node or ""].extend(_pod_claims(pod))
+    unplaced = [claim for claim in ledger.unplaced if claim.owner != owner]
     for deployment in sorted(deployments, key=lambda item: item.name):
         own = [pod for pod in alive if pod.group == deployment.group]
-        _reserve(ledger.nodes, claims, deployment, own, ledger.memo)
+        unplaced += _reserve(ledger.nodes, claims, deployment, own, ledger.memo)
     after = {name for name, found in claims.items() if any(claim.owner == owner for claim in found)}
-    return ledger.changed({name: tuple(claims[name]) for name in touched | after}, owner, frozenset(after))
+    new = ledger.changed({name: tuple(claims[name]) for name in touched | after}, owner, frozenset(after))
+    return replace(new, unplaced=tuple(unplaced))
 
 
 def with_foreign(ledger: Ledger, node: str, pods: Iterable[Pod]) -> Ledger:
@@ -231,8 +250,8 @@ def _reserve(
     deployment: ManagedDeployment,
     own_pods: Iterable[Pod],
     memo: dict[Hashable, Any],
-) -> None:
-    """Add claims for replicas without a pod of the present plan.
+) -> list[Claim]:
+    """Add claims for replicas without a pod of the present plan; returns those of what fits nowhere.
 
     `own_pods` are bound pods of the deployment's owner and group. Pods of an older plan make room for their
     successors: on their nodes only what the successors need beyond them is added, as a top-up.
@@ -246,7 +265,7 @@ def _reserve(
     staying = sum(not _is_outgrown(pod, deployment) for pod in own)
     missing = deployment.replicas - staying
     if missing <= 0:
-        return
+        return []
     free = {
         node.name: _free(node, claims[node.name], resource)
         for node in _usable(nodes, deployment.selection, memo)
@@ -258,8 +277,10 @@ def _reserve(
         if more > 0:
             claims[name].append(_reservation(deployment, name, more, 0, top_up=True))
     elsewhere = {name: amount for name, amount in free.items() if name not in here}
-    for name in pack(elsewhere, gpus, missing - places.total()):
+    others = pack(elsewhere, gpus, missing - places.total())
+    for name in others:
         claims[name].append(_reservation(deployment, name, gpus, deployment.memory_bytes_per_pod))
+    return [_reservation(deployment, "", gpus, 0)] * (missing - places.total() - len(others)) if gpus else []
 
 
 def _is_outgrown(pod: Pod, deployment: ManagedDeployment) -> bool:

@@ -53,20 +53,31 @@ class Resource:
 DIFFUSION_DEPLOYMENTS = Resource(API_GROUP, API_VERSION, PLURAL, KIND)
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 PODS = Resource("", "v1", "pods", "Pod")
+RESOURCE_QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
 SERVICES = Resource("", "v1", "services", "Service")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
 REPLICA_SETS = Resource("apps", "v1", "replicasets", "ReplicaSet")
 DISRUPTION_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+# Exists only where the Prometheus operator is installed; never watched, because a watch needs it to exist.
+SERVICE_MONITORS = Resource("monitoring.coreos.com", "v1", "servicemonitors", "ServiceMonitor")
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 ACCESS_REVIEWS = Resource(
     "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", False
 )
 
-CHILD_RESOURCES = (SERVICE_ACCOUNTS, CONFIG_MAPS, SERVICES, DISRUPTION_BUDGETS, DEPLOYMENTS)
-_BY_TYPE = {(r.api_version, r.kind): r for r in (DIFFUSION_DEPLOYMENTS, *CHILD_RESOURCES)}
+CHILD_RESOURCES = (
+    SERVICE_ACCOUNTS,
+    CONFIG_MAPS,
+    NETWORK_POLICIES,
+    SERVICES,
+    DISRUPTION_BUDGETS,
+    DEPLOYMENTS,
+)
+_BY_TYPE = {(r.api_version, r.kind): r for r in (DIFFUSION_DEPLOYMENTS, *CHILD_RESOURCES, SERVICE_MONITORS)}
 
 # What the operator's role must allow, as (resource, subresource, verbs); checked once at start.
 REQUIRED_ACCESS: tuple[tuple[Resource, str | None, tuple[str, ...]], ...] = (
@@ -74,11 +85,12 @@ REQUIRED_ACCESS: tuple[tuple[Resource, str | None, tuple[str, ...]], ...] = (
     (DIFFUSION_DEPLOYMENTS, "status", ("patch",)),
     (NODES, None, ("list", "watch")),
     (PODS, None, ("list", "watch")),
+    (RESOURCE_QUOTAS, None, ("list", "watch")),
     (REPLICA_SETS, None, ("list", "watch")),
-    *(
-        (resource, None, ("get", "list", "watch", "create", "patch", "delete"))
-        for resource in CHILD_RESOURCES
-    ),
+    *((resource, None, ("get", "list", "watch", "create", "patch")) for resource in CHILD_RESOURCES),
+    # The other children go with their owner.
+    *((resource, None, ("delete",)) for resource in (CONFIG_MAPS, NETWORK_POLICIES, DEPLOYMENTS)),
+    (SERVICE_MONITORS, None, ("get", "list", "create", "patch", "delete")),
     (EVENTS, None, ("create", "patch")),
 )
 
@@ -88,7 +100,7 @@ REQUIRED_OWN_ACCESS: tuple[tuple[Resource, str | None, tuple[str, ...]], ...] = 
 )
 
 # What is watched, by both replicas, and of which collections only the objects with our label.
-WATCHED = (DIFFUSION_DEPLOYMENTS, NODES, PODS, REPLICA_SETS, *CHILD_RESOURCES)
+WATCHED = (DIFFUSION_DEPLOYMENTS, NODES, PODS, RESOURCE_QUOTAS, REPLICA_SETS, *CHILD_RESOURCES)
 LABELLED = (REPLICA_SETS, *CHILD_RESOURCES)
 OURS_SELECTOR = f"{LABEL_MANAGED_BY}={FIELD_MANAGER}"
 # Finished pods hold no GPU; the server leaves them out of lists and reports them as deleted.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -32,7 +33,7 @@ ATTEMPTS = 4
 LONGEST_RETRY_AFTER_S = 30.0
 
 JsonObjects = list[JsonObject]
-CallObserver = Callable[[str, str, int], None]
+CallObserver = Callable[[str, str, int, float], None]  # verb, plural, status, seconds
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class RestKubeClient:
         configuration: Configuration,
         settings: ClientSettings,
         *,
-        observe_call: CallObserver = lambda _verb, _plural, _status: None,
+        observe_call: CallObserver = lambda _verb, _plural, _status, _seconds: None,
         check_write: Callable[[], None] = lambda: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -245,7 +246,7 @@ class RestKubeClient:
         _, url, headers, body, _ = await self._api.param_serialize(
             method, target, header_params=headers, body=body, auth_settings=["BearerToken"]
         )
-        status = 0
+        status, started_s = 0, time.monotonic()
         try:
             answer = await self._api.call_api(method, url, headers, body, _request_timeout=self._timeout)
             status = answer.status
@@ -253,7 +254,7 @@ class RestKubeClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unreachable(f"{method} {path}: no answer: {type(error).__name__}: {error}") from error
         finally:
-            self._observe_call(method, resource.plural, status)
+            self._observe_call(method, resource.plural, status, time.monotonic() - started_s)
         if not 200 <= status <= 299:
             raise error_from_answer(
                 f"{method} {path}", status, content, _retry_after(answer.headers.get("Retry-After"))

@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 from diffusion_operator.api.deployment import DiffusionDeployment
-from diffusion_operator.inventory.ledger import Ledger, pack
+from diffusion_operator.inventory.ledger import Ledger
+from diffusion_operator.inventory.quota import quota_room
+from diffusion_operator.placement.budget import Budget
 from diffusion_operator.placement.decision import CurrentGroup, Decision, GroupDecision, Refusal
-from diffusion_operator.placement.groups import Group, Survey, survey
-from diffusion_operator.placement.refusals import no_hardware, no_plan, waiting, waiting_for
+from diffusion_operator.placement.feedback import Experience
+from diffusion_operator.placement.groups import Group, Survey, Terms, survey
+from diffusion_operator.placement.handout import Share, hand_out
+from diffusion_operator.placement.history import NO_HISTORY, Evidence, History
+from diffusion_operator.placement.host_memory import planned_host_bytes
+from diffusion_operator.placement.offers import Offer, Offers
+from diffusion_operator.placement.pools import with_pools
+from diffusion_operator.placement.refusals import (
+    no_hardware,
+    no_plan,
+    quota_exceeded,
+    waiting,
+    waiting_for,
+    waiting_for_host_memory,
+    waiting_for_nodes,
+)
 from diffusion_operator.placement.rollout import choose_rollout, has_spare, keep_running_rollout
 from diffusion_operator.placement.support import unsupported
-from diffusion_operator.placement.wish import intent_hash, intent_of, model_field, model_id, workload_of
+from diffusion_operator.placement.wish import (
+    intent_hash,
+    intent_of,
+    model_field,
+    model_id,
+    pod_traits,
+    resource_of,
+)
 from diffusion_runtime.models.catalog import facts_for
-from diffusion_runtime.planning.devices import GpuNode
-from diffusion_runtime.planning.documents import NoPlan, Plan
+from diffusion_runtime.planning.documents import Plan
 from diffusion_runtime.planning.errors import BadRequest, UnknownModel
-from diffusion_runtime.planning.facts import ModelFacts
-from diffusion_runtime.planning.search import make_plan
 
-
-@dataclass(frozen=True)
-class _Offer:
-    """A plan for one group, and how many of the wanted replicas its free GPUs hold now."""
-
-    group: Group
-    plan: Plan
-    fits: int
+NO_TERMS = Terms()
 
 
 def decide(
@@ -35,26 +49,33 @@ def decide(
     *,
     engine_version: str = "",
     current: tuple[CurrentGroup, ...] = (),
+    terms: Terms = NO_TERMS,
+    history: History = NO_HISTORY,
+    evidence: Sequence[Evidence] = (),
 ) -> Decision:
     """Where the replicas run, and why some do not. Deterministic; never raises for what a user wrote."""
     refusal = unsupported(dd.spec)
     if refusal:
-        return Decision(refusal=refusal)
+        return Decision(refusal=refusal, history=history)
     try:
         facts = facts_for(model_id(dd.spec))
     except UnknownModel as error:
-        return Decision(refusal=Refusal("UnknownModel", str(error), stalled=True, field=model_field(dd.spec)))
-    found = survey(dd.spec, ledger, dd.key)
+        refusal = Refusal("UnknownModel", str(error), stalled=True, field=model_field(dd.spec))
+        return Decision(refusal=refusal, history=history)
+    wanted = _wanted(dd)
+    seen = survey(dd.spec, ledger, dd.key, terms, current)
+    found = with_pools(seen, dd.spec, ledger, dd.key, terms.pools, wanted)
     if not found.groups:
-        return Decision(refusal=no_hardware(found))
+        return Decision(refusal=no_hardware(found), history=history)
     intent = intent_hash(dd, engine_version)
+    learned = Experience(history, tuple(evidence), intent, engine_version).learned(found.groups, current)
+    offers = Offers(dd, facts, current, learned, evidence, intent, intent_hash(dd, ""), engine_version)
+    budget = Budget(quota_room(ledger.quotas, dd.key, resource_of(dd.spec), pod_traits(dd.spec)))
     try:
-        offer = _kept(dd, found, current, intent) or _best(dd, facts, found)
+        decision = _decision(dd, ledger, found, offers, budget, wanted)
     except BadRequest as error:
-        return Decision(refusal=Refusal("InvalidSpec", str(error), stalled=True, field=_field(error)))
-    if isinstance(offer, Refusal):
-        return Decision(refusal=offer)
-    return _decision(dd, ledger, found, offer, current, intent)
+        decision = Decision(refusal=Refusal("InvalidSpec", str(error), stalled=True, field=_field(error)))
+    return replace(decision, history=offers.history)
 
 
 def _wanted(dd: DiffusionDeployment) -> int:
@@ -62,140 +83,122 @@ def _wanted(dd: DiffusionDeployment) -> int:
     return 0 if dd.spec.suspend else dd.spec.replicas
 
 
-def _kept(
-    dd: DiffusionDeployment, found: Survey, current: tuple[CurrentGroup, ...], intent: str
-) -> _Offer | None:
-    """The plan that exists, if it was made for the same wish and at least one replica still fits."""
-    wanted = _wanted(dd)
-    for group in found.groups:
-        for old in current:
-            same = (
-                old.intent == intent
-                and old.name == group.name
-                and old.plan.gpu_product in (None, group.product)
-            )
-            if not same or not _memory_suffices(old.plan, group):
-                continue
-            fits = _fits(group, old.plan.gpus_per_replica, wanted)
-            if fits or not wanted:
-                return _Offer(group, old.plan, fits)
-    return None
-
-
-def _memory_suffices(plan: Plan, group: Group) -> bool:
-    """No GPU has less free than the plan needs, or less than it was made for when it knew of a shortfall."""
-    needed = min(plan.memory.peak_per_gpu_bytes, plan.memory.free_per_gpu_bytes)
-    return all(candidate.device.free_bytes >= needed for candidate in group.candidates)
-
-
-def _best(dd: DiffusionDeployment, facts: ModelFacts, found: Survey) -> _Offer | Refusal:
-    """The best offer over all groups from what is free now; else why there is none."""
-    wanted = _wanted(dd)
-    offers: list[_Offer] = []
-    blocked: list[tuple[Group, NoPlan]] = []
-    for group in found.groups:
-        answer = _plan(dd, facts, group.free_nodes, wanted)
-        if isinstance(answer, Plan):
-            fits = _fits(group, answer.gpus_per_replica, wanted)
-            if fits or not wanted:
-                offers.append(_Offer(group, answer, fits))
-        elif answer is not None:
-            blocked.append((group, answer))
-    if offers:
-        return min(offers, key=_rank)
-    return _without_offer(dd, facts, found, blocked)
-
-
-def _without_offer(
-    dd: DiffusionDeployment, facts: ModelFacts, found: Survey, blocked: list[tuple[Group, NoPlan]]
-) -> _Offer | Refusal:
-    """Nothing fits what is free. If empty nodes would help: wait, or show that plan if no pod is wanted."""
-    wanted = _wanted(dd)
-    offers: list[_Offer] = []
-    hopeless: list[tuple[Group, NoPlan]] = []
-    for group in found.groups:
-        answer = _plan(dd, facts, group.empty_nodes(), wanted)
-        if isinstance(answer, Plan):
-            offers.append(_Offer(group, answer, 0))
-        elif answer is not None:
-            hopeless.append((group, answer))
-    if not offers:
-        return no_plan(hopeless)
-    best = min(offers, key=_rank)
+def _decision(
+    dd: DiffusionDeployment, ledger: Ledger, found: Survey, offers: Offers, budget: Budget, wanted: int
+) -> Decision:
     if not wanted:
-        return best
-    possible = [offer.group for offer in offers]
+        idle = _for_nobody(found, offers)
+        if isinstance(idle, Refusal):
+            return Decision(refusal=idle)
+        return Decision((_group(dd, ledger, found, Share(idle), offers, budget),))
+    shares = hand_out(offers, found.groups, wanted, budget)
+    if not shares:
+        return Decision(refusal=_without_share(dd, found, offers, budget, wanted))
+    groups = tuple(_group(dd, ledger, found, share, offers, budget) for share in shares)
+    return Decision(groups, _rest(dd, shares, budget, wanted))
+
+
+def _for_nobody(found: Survey, offers: Offers) -> Offer | Refusal:
+    """The plan that is shown, and kept, while no pod is wanted: from free nodes, else from empty ones."""
+    kept = offers.kept(found.groups)
+    if kept:
+        return kept[0]
+    for nodes_of in (lambda group: group.free_nodes, Group.empty_nodes):
+        offers.blocked.clear()
+        made = [offers.new(group, nodes_of(group), 1, None) for group in found.groups]
+        offered = [offer for offer in made if offer is not None]
+        if offered:
+            return min(offered, key=lambda offer: offer.rank)
+    return no_plan(offers.blocked)
+
+
+def _without_share(
+    dd: DiffusionDeployment, found: Survey, offers: Offers, budget: Budget, wanted: int
+) -> Refusal:
+    """Nothing can run now. If the quota, or empty nodes, would help: wait for that."""
+    blocked = list(offers.blocked)
+    offers.blocked.clear()
+    made = [offers.new(group, group.empty_nodes(), wanted, None) for group in found.groups]
+    offered = [offer for offer in made if offer is not None]
+    if not offered:
+        return no_plan(offers.blocked)
+    fewest = min(_fewest_gpus(dd, offers, offer) for offer in offered)
+    if budget.blocked is not None or (budget.gpus is not None and budget.gpus < fewest):
+        if budget.blocked is None:
+            budget.refuse()
+        assert budget.blocked is not None  # noqa: S101  # set above
+        return quota_exceeded(budget.blocked, fewest, wanted, wanted, none_runs=True)
+    possible = [offer.group for offer in offered]
     memory = [pair for pair in blocked if pair[0] in possible and pair[1].reason != "InsufficientGPUs"]
     if memory:
         return waiting_for([memory[0][0]], memory[0][1])
-    fewest = min(_fewest_gpus(dd, facts, offer) for offer in offers)
     return waiting(possible, fewest, wanted, wanted)
 
 
-def _fewest_gpus(dd: DiffusionDeployment, facts: ModelFacts, offer: _Offer) -> int:
+def _fewest_gpus(dd: DiffusionDeployment, offers: Offers, offer: Offer) -> int:
     """The smallest count with a plan: what has to become free, even if empty nodes would give more."""
-    intent = intent_of(dd.spec)
-    if intent.gpus_per_replica is not None:
-        return intent.gpus_per_replica
+    explicit = intent_of(dd.spec).gpus_per_replica
+    if explicit is not None:
+        return explicit
     for gpus in range(1, offer.plan.gpus_per_replica):
-        bounded = intent.model_copy(update={"max_gpus_per_replica": gpus})
-        nodes = offer.group.empty_nodes()
-        if isinstance(make_plan(facts, workload_of(dd.spec, facts), bounded, nodes, 1), Plan):
+        if isinstance(offers.plan(offer.group.empty_nodes(), 1, gpus), Plan):
             return gpus
     return offer.plan.gpus_per_replica
 
 
-def _plan(
-    dd: DiffusionDeployment, facts: ModelFacts, nodes: tuple[GpuNode, ...], wanted: int
-) -> Plan | NoPlan | None:
-    """The planner's answer; None when there is no node to plan for."""
-    if not nodes:
+def _rest(dd: DiffusionDeployment, shares: Sequence[Share], budget: Budget, wanted: int) -> Refusal | None:
+    """Why not all wanted replicas run now: no room at all is worse than room that is on its way."""
+    missing = wanted - sum(share.replicas for share in shares)
+    least = min(shares, key=lambda share: share.gpus)
+    if missing and budget.blocked is not None:
+        return quota_exceeded(budget.blocked, least.gpus, missing, wanted, none_runs=False)
+    coming = [share for share in shares if share.future]
+    if coming:
+        return waiting_for_nodes(coming, missing, wanted)
+    if not missing:
         return None
-    return make_plan(facts, workload_of(dd.spec, facts), intent_of(dd.spec), nodes, max(1, wanted))
+    taken = [share.offer.group.after(dd.key, share.offer.plan, share.present) for share in shares]
+    if any(
+        c.free >= share.gpus for group, share in zip(taken, shares, strict=True) for c in group.candidates
+    ):
+        need = min(planned_host_bytes(share.offer.plan) for share in shares)
+        return waiting_for_host_memory(taken, need, missing, wanted)
+    return waiting(taken, least.gpus, missing, wanted)
 
 
-def _rank(offer: _Offer) -> tuple[int, float, str, str]:
-    """Most replicas first, then least GPU-seconds per request, then the name."""
-    seconds = offer.plan.gpus_per_replica * offer.plan.time.per_request_seconds
-    return (-offer.fits, seconds, offer.group.name, offer.group.product)
-
-
-def _fits(group: Group, gpus: int, wanted: int) -> int:
-    return len(pack({c.capacity.node.name: c.free for c in group.candidates}, gpus, wanted))
-
-
-def _decision(
-    dd: DiffusionDeployment,
-    ledger: Ledger,
-    found: Survey,
-    offer: _Offer,
-    current: tuple[CurrentGroup, ...],
-    intent: str,
-) -> Decision:
-    group, plan, wanted = offer.group, offer.plan, _wanted(dd)
-    old = next((item for item in current if item.name == group.name), None)
+def _group(
+    dd: DiffusionDeployment, ledger: Ledger, found: Survey, share: Share, offers: Offers, budget: Budget
+) -> GroupDecision:
+    offer, group, plan = share.offer, share.offer.group, share.offer.plan
+    old = next((item for item in offers.current if item.name == group.name), None)
+    spare = budget.allows(share.gpus) and has_spare(
+        ledger, dd.key, found.resource_name, group, share.replicas, share.gpus
+    )
     rollout = keep_running_rollout(old, plan.hash) or choose_rollout(
         dd.spec,
-        spare=has_spare(ledger, dd.key, found.resource_name, group, offer.fits, plan.gpus_per_replica),
-        replicas=offer.fits,
-        new_gpus=plan.gpus_per_replica,
-        old_gpus=old.plan.gpus_per_replica if old else plan.gpus_per_replica,
+        spare=spare,
+        replicas=share.replicas,
+        new_gpus=share.gpus,
+        old_gpus=old.plan.gpus_per_replica if old else share.gpus,
     )
-    chosen = GroupDecision(
+    return GroupDecision(
         name=group.name,
         product=group.product,
         plan=plan,
-        replicas=offer.fits,
+        replicas=share.replicas,
         rollout=rollout,
-        intent=intent,
+        intent=offer.intent,
         resource_name=found.resource_name,
         node_selector=dict(group.node_selector),
         without_label=group.without_label,
+        tolerations=group.tolerations,
+        wish=offer.wish,
+        engine_image=offer.engine_image,
+        rolled_back=offer.rolled_back,
+        failed=offer.failed,
+        future=share.future,
+        downgraded_from=offer.downgraded_from,
     )
-    missing = wanted - offer.fits
-    taken = group.after(dd.key, plan.gpus_per_replica, offer.fits)
-    refusal = waiting([taken], plan.gpus_per_replica, missing, wanted) if missing else None
-    return Decision((chosen,), refusal)
 
 
 def _field(error: BadRequest) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from diffusion_operator.inventory.selection import Toleration
+from diffusion_operator.placement.history import NO_HISTORY, FailedPlan, History
 from diffusion_runtime.planning.documents import Plan
 
 
@@ -35,6 +37,19 @@ class GroupDecision:
     resource_name: str = "nvidia.com/gpu"
     node_selector: Mapping[str, str] = field(default_factory=dict)
     without_label: str | None = None
+    tolerations: tuple[Toleration, ...] = ()
+    wish: str = ""
+    """Hash of the spec alone that the plan was made for; it differs from the present one after going back
+    from a changed spec."""
+    engine_image: str | None = None
+    """Image of the plan that was gone back to; None: the installation's."""
+    rolled_back: FailedPlan | None = None
+    failed: FailedPlan | None = None
+    """This very plan is known to fail, and there is nothing to go back to and nothing leaner."""
+    future: int = 0
+    """How many of the replicas wait for nodes that a pool is to bring."""
+    downgraded_from: str | None = None
+    """Hash of the plan that ran out of memory, when this one is a fallback of it."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +64,14 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Decision:
-    """Both can be set: some replicas run, others wait. No group and a refusal: leave what runs as it is."""
+    """Both can be set: some replicas run, others wait. No group and a refusal: leave what runs as it is.
+
+    `history` is what was remembered, less what no longer holds, plus what the evidence taught.
+    """
 
     groups: tuple[GroupDecision, ...] = ()
     refusal: Refusal | None = None
+    history: History = NO_HISTORY
 
 
 @dataclass(frozen=True)
@@ -68,3 +87,4 @@ class CurrentGroup:
     replicas: int
     rollout: Rollout | None = None
     settled: bool = True
+    engine_image: str | None = None

@@ -7,16 +7,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
-from diffusion_operator.api.names import group_slug
+from diffusion_operator.api.names import distinct_slug, group_slug
 from diffusion_operator.api.quantities import parse_whole
 from diffusion_operator.api.spec import DiffusionDeploymentSpec
-from diffusion_operator.inventory.hardware import MIB, gpu_labels
+from diffusion_operator.inventory.hardware import MIB, gpu_labels, too_old
 from diffusion_operator.inventory.ledger import Ledger, NodeCapacity, pack
 from diffusion_operator.inventory.matching import Unfit, unfit
 from diffusion_operator.inventory.objects import Node
-from diffusion_operator.inventory.selection import NodeSelection
+from diffusion_operator.inventory.pools import NodePool
+from diffusion_operator.inventory.selection import NodeSelection, Toleration
+from diffusion_operator.placement.decision import CurrentGroup
+from diffusion_operator.placement.host_memory import gpus_with_memory, planned_host_bytes
 from diffusion_operator.placement.wish import resource_of, selection_of
 from diffusion_runtime.planning.devices import Device, GpuNode, device_from_product
+from diffusion_runtime.planning.documents import Plan
 from diffusion_runtime.planning.errors import UnknownHardware
 from diffusion_runtime.planning.explain import format_bytes
 
@@ -31,18 +35,24 @@ class Candidate:
     capacity: NodeCapacity
     device: Device
     down: str | None
+    future: bool = False
+    """A node that a pool may bring; it is `down` until then."""
 
     @property
     def free(self) -> int:
         """GPUs that can be used now."""
         return 0 if self.down else self.capacity.free
 
-    def minus(self, owner: str, gpus: int) -> Candidate:
-        """The node with `gpus` more GPUs held by `owner`."""
-        if not gpus:
+    def minus(self, owner: str, plan: Plan, replicas: int) -> Candidate:
+        """The node with `replicas` more pods of `owner` on it."""
+        if not replicas:
             return self
-        holders = ((owner, gpus), *self.capacity.holders)
-        return replace(self, capacity=replace(self.capacity, free=self.capacity.free - gpus, holders=holders))
+        gpus, old = plan.gpus_per_replica * replicas, self.capacity
+        host = max(0, old.host_free_bytes - planned_host_bytes(plan) * replicas)
+        taken = replace(
+            old, free=old.free - gpus, host_free_bytes=host, holders=((owner, gpus), *old.holders)
+        )
+        return replace(self, capacity=taken)
 
 
 @dataclass(frozen=True)
@@ -54,18 +64,51 @@ class Group:
     candidates: tuple[Candidate, ...]
     node_selector: Mapping[str, str]
     without_label: str | None = None
+    tolerations: tuple[Toleration, ...] = ()
+    pool: str | None = None
+    drivers: tuple[tuple[int, ...], ...] = ()
+    """Drivers of its nodes as far as labels tell them, oldest first."""
 
     @cached_property
     def free_nodes(self) -> tuple[GpuNode, ...]:
         """What can be used now, for the planner."""
         return tuple(_gpu_node(c, c.free, c.capacity.host_free_bytes) for c in self.candidates if c.free)
 
-    def after(self, owner: str, gpus: int, replicas: int) -> Group:
-        """The group as it looks once `replicas` pods of `owner` with `gpus` GPUs each run on it."""
-        names = Counter(pack({c.capacity.node.name: c.free for c in self.candidates}, gpus, replicas))
+    @cached_property
+    def future_nodes(self) -> tuple[GpuNode, ...]:
+        """What a pool may bring, for the planner."""
+        return tuple(_gpu_node(c, c.capacity.free, 0) for c in self.candidates if c.future)
+
+    @property
+    def hardware(self) -> str:
+        """What an experience with this group holds for: product, memory of a GPU, oldest driver."""
+        device = self.candidates[0].device
+        driver = ".".join(map(str, self.drivers[0])) if self.drivers else "unknown"
+        return f"{self.product} {device.total_bytes // MIB}MiB driver {driver}"
+
+    def fits(self, plan: Plan, wanted: int, *, future: bool = False) -> int:
+        """How many of `wanted` pods that follow `plan` the free GPUs and host memory hold.
+
+        With `future`, what pools may bring is counted, and only that.
+        """
+        return len(pack(self._room(plan, future=future), plan.gpus_per_replica, wanted))
+
+    def _room(self, plan: Plan, *, future: bool) -> dict[str, int]:
+        """GPUs of each node that pods of this plan could use."""
+        return {
+            c.capacity.node.name: gpus_with_memory(
+                plan, c.capacity.free, c.capacity.host_free_bytes if c.capacity.node.memory_bytes else None
+            )
+            for c in self.candidates
+            if (c.future if future else not c.down)
+        }
+
+    def after(self, owner: str, plan: Plan, replicas: int) -> Group:
+        """The group as it looks once `replicas` pods of `owner` follow `plan` on it."""
+        names = Counter(pack(self._room(plan, future=False), plan.gpus_per_replica, replicas))
         return replace(
             self,
-            candidates=tuple(c.minus(owner, gpus * names[c.capacity.node.name]) for c in self.candidates),
+            candidates=tuple(c.minus(owner, plan, names[c.capacity.node.name]) for c in self.candidates),
         )
 
     def empty_nodes(self) -> tuple[GpuNode, ...]:
@@ -82,31 +125,51 @@ class Survey:
     resource_name: str
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What the installation says of nodes: pools that can grow, the oldest driver that the engine takes."""
+
+    pools: tuple[NodePool, ...] = ()
+    least_driver: tuple[int, ...] = ()
+
+
 @dataclass
 class _Draft:
     candidates: list[Candidate] = field(default_factory=list)
     node_selector: dict[str, str] = field(default_factory=dict)
     without_label: str | None = None
+    pool: NodePool | None = None
+    drivers: set[tuple[int, ...]] = field(default_factory=set)
 
 
-def survey(spec: DiffusionDeploymentSpec, ledger: Ledger, owner: str) -> Survey:
+def survey(
+    spec: DiffusionDeploymentSpec,
+    ledger: Ledger,
+    owner: str,
+    terms: Terms = Terms(),  # frozen
+    current: tuple[CurrentGroup, ...] = (),
+) -> Survey:
     """Look at every node that has the resource.
 
-    Groups are sorted by name, so that the result is deterministic.
+    Groups are sorted by name, so that the result is deterministic. A group that `current` knows keeps its
+    name.
     """
     resource, selection = resource_of(spec), selection_of(spec)
     hardware = spec.hardware
     wanted = (tuple(hardware.product_in or ()), hardware.min_memory) if hardware else None
-    key = ("survey", resource, repr(selection), wanted)
+    if spec.performance and spec.performance.device == "cpu":
+        terms = replace(terms, least_driver=())  # no driver is asked for anything
+    key = ("survey", resource, repr(selection), wanted, terms)
     found: Survey | None = ledger.memo.get(key)
     if found is None:
         # A view of the same nodes before some claims changed differs in the capacities alone.
         before: Survey | None = ledger.memo.pop(("before", key), None)
         found = ledger.memo[key] = (
-            _survey(spec, ledger, resource, selection)
+            _survey(spec, ledger, resource, selection, terms)
             if before is None
             else _seen_through(before, ledger.capacity(None, resource))
         )
+    found = _named(found, current)
     views = ledger.capacity(owner, resource)
     return found if views is ledger.capacity(None, resource) else _seen_through(found, views)
 
@@ -126,51 +189,113 @@ def _seen_with(group: Group, views: Mapping[str, NodeCapacity]) -> Group:
     return group if same else replace(group, candidates=candidates)
 
 
-def _survey(spec: DiffusionDeploymentSpec, ledger: Ledger, resource: str, selection: NodeSelection) -> Survey:
+def _survey(
+    spec: DiffusionDeploymentSpec, ledger: Ledger, resource: str, selection: NodeSelection, terms: Terms
+) -> Survey:
     """As somebody sees it who holds nothing."""
-    drafts: dict[str, _Draft] = {}
+    drafts: dict[tuple[str, str], _Draft] = {}
     left_out: list[tuple[Node, str, str]] = []
     for capacity in ledger.capacity(None, resource):
-        device, reason = _device(capacity.node, resource, spec)
+        node = capacity.node
+        pool = next((pool for pool in terms.pools if pool.holds(node)), None)
+        device, reason = _device(node, resource, spec, pool)
         if device is None:
-            left_out.append((capacity.node, *reason))
+            left_out.append((node, *reason))
             continue
-        problem = unfit(capacity.node, selection)
+        labels = gpu_labels(node, resource)
+        if too_old(labels.driver, terms.least_driver):
+            text = f"has driver {_dotted(labels.driver)}, but the engine needs {_dotted(terms.least_driver)}"
+            left_out.append((node, "driver", text))
+            continue
+        tolerant = (
+            replace(selection, tolerations=(*selection.tolerations, *pool.tolerations)) if pool else selection
+        )
+        problem = unfit(node, tolerant)
         if problem and problem.kind != "down":
-            left_out.append((capacity.node, problem.kind, problem.text))
+            left_out.append((node, problem.kind, problem.text))
             continue
-        draft = drafts.setdefault(device.product, _Draft())
+        draft = drafts.setdefault((pool.name if pool else "", device.product), _Draft(pool=pool))
         draft.candidates.append(Candidate(capacity, device, _down(problem)))
-        draft.node_selector, draft.without_label = _pin(capacity.node, resource)
-    groups = [
-        Group(_name(d.candidates), product, tuple(d.candidates), d.node_selector, d.without_label)
-        for product, d in drafts.items()
-    ]
-    return Survey(tuple(sorted(groups, key=lambda g: (g.name, g.product))), tuple(left_out), resource)
+        pin = (pool.selector(resource), None) if pool else _pin(node, resource)
+        draft.node_selector, draft.without_label = pin
+        if labels.driver is not None:
+            draft.drivers.add(labels.driver)
+    groups = [_group(product, draft) for (_, product), draft in drafts.items()]
+    return Survey(tuple(sorted(groups, key=_order)), tuple(left_out), resource)
+
+
+def _group(product: str, draft: _Draft) -> Group:
+    pool = draft.pool
+    return Group(
+        pool_group_name(pool) if pool else _name(draft.candidates),
+        product,
+        tuple(draft.candidates),
+        draft.node_selector,
+        draft.without_label,
+        pool.tolerations if pool else (),
+        pool.name if pool else None,
+        tuple(sorted(draft.drivers)),
+    )
+
+
+def pool_group_name(pool: NodePool) -> str:
+    """Name of the group of a pool with labels; no GPU product is called so."""
+    return group_slug(f"pool-{pool.name}")
+
+
+def _order(group: Group) -> tuple[str, str]:
+    return group.name, group.product
+
+
+def _named(found: Survey, current: tuple[CurrentGroup, ...]) -> Survey:
+    """No two groups of one name: who has it keeps it, then the first; the others get a suffix."""
+    owners = {old.name: old.plan.gpu_product for old in current if old.plan.gpu_product}
+    names: list[str] = []
+    for group in found.groups:
+        other = distinct_slug(group.name, group.product)
+        foreign = owners.get(group.name, group.product) != group.product
+        suffixed = owners.get(other) == group.product or foreign or group.name in names
+        names.append(other if suffixed else group.name)
+    if names == [group.name for group in found.groups]:
+        return found
+    renamed = (replace(group, name=name) for group, name in zip(found.groups, names, strict=True))
+    return replace(found, groups=tuple(sorted(renamed, key=_order)))
+
+
+def _dotted(version: tuple[int, ...] | None) -> str:
+    return ".".join(map(str, version or ()))
 
 
 def _device(
-    node: Node, resource: str, spec: DiffusionDeploymentSpec
+    node: Node, resource: str, spec: DiffusionDeploymentSpec, pool: NodePool | None = None
 ) -> tuple[Device | None, tuple[str, str]]:
-    """The GPU of a node, or why the spec excludes it (`product`, `memory`) or nobody knows it (`unknown`)."""
+    """The GPU of a node, or why the spec excludes it (`product`, `memory`) or nobody knows it (`unknown`).
+
+    A node of a pool is known before GPU feature discovery has labelled it.
+    """
     labels = gpu_labels(node, resource)
-    if labels.product is None and labels.memory_bytes is None:
+    if labels.product is None and labels.memory_bytes is None and pool is None:
         return None, ("unknown", f"has no label {resource}.product or {resource}.memory")
-    product = labels.product or f"unknown-{(labels.memory_bytes or 0) // MIB}MiB"
-    device = _labelled(product, labels.memory_bytes, labels.shared)
+    fallback = pool.product if pool else f"unknown-{(labels.memory_bytes or 0) // MIB}MiB"
+    product = labels.product or fallback
+    memory = labels.memory_bytes or (pool.gpu_memory_bytes if pool else None)
+    device = _labelled(product, memory, labels.shared)
     if device is None:
         return None, ("unknown", f"has GPUs of the unknown product {product} and no label {resource}.memory")
+    reason = excluded(device, product, spec)
+    return (None, reason) if reason else (device, ("", ""))
+
+
+def excluded(device: Device, product: str, spec: DiffusionDeploymentSpec) -> tuple[str, str] | None:
+    """Why spec.hardware does not want this GPU, None when it does."""
     wanted = spec.hardware.product_in if spec.hardware else None
-    if wanted and not {name.lower() for name in wanted} & {
-        product.lower(),
-        device.name.lower(),
-        device.group,
-    }:
-        return None, ("product", f"has {product}, not {' or '.join(wanted)}")
+    names = {product.lower(), device.name.lower(), device.group}
+    if wanted and not {name.lower() for name in wanted} & names:
+        return "product", f"has {product}, not {' or '.join(wanted)}"
     least = spec.hardware.min_memory if spec.hardware else None
     if least is not None and device.total_bytes < parse_whole(least):
-        return None, ("memory", f"has GPUs of {format_bytes(device.total_bytes)}, less than {least}")
-    return device, ("", "")
+        return "memory", f"has GPUs of {format_bytes(device.total_bytes)}, less than {least}"
+    return None
 
 
 @lru_cache(maxsize=1024)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from diffusion_operator.inventory.quota import POD_KEYS, QuotaLimit
 from diffusion_operator.placement.decision import Refusal
 from diffusion_operator.placement.groups import Candidate, Group, Survey
+from diffusion_operator.placement.handout import Share
 from diffusion_runtime.planning.documents import NoPlan
+from diffusion_runtime.planning.explain import format_bytes
 
 _SHOWN_HOLDERS = 3
 _FIELDS = {
@@ -16,7 +19,7 @@ _FIELDS = {
     "taint": "spec.hardware.tolerations",
 }
 # The node that lacks least speaks: right GPUs behind a taint are closer to a plan than other GPUs.
-_RANK = ("unknown", "taint", "label", "memory", "product")
+_RANK = ("unknown", "driver", "taint", "label", "memory", "product")
 
 
 def count(number: int, noun: str) -> str:
@@ -37,6 +40,11 @@ def no_hardware(found: Survey) -> Refusal:
             f"label it with {found.resource_name}.product or {found.resource_name}.memory (MiB of one GPU)."
         )
         return Refusal("UnknownHardware", message, stalled=True)
+    if kind == "driver":
+        message = (
+            f"{total} with {found.resource_name}, but {node.name} {text}; update the driver of the node."
+        )
+        return Refusal("DriverTooOld", message, stalled=True)
     product = node.labels.get(f"{found.resource_name}.product")
     named = f"{node.name} ({product})" if product and kind in ("taint", "label") else node.name
     why = f"{named} {_verb(kind)}{text}"
@@ -54,12 +62,7 @@ def no_plan(answers: Sequence[tuple[Group, NoPlan]]) -> Refusal:
 
 def waiting(groups: Sequence[Group], gpus: int, missing: int, wanted: int) -> Refusal:
     """Enough hardware exists, but it is taken or down now."""
-    replicas = (
-        f"{missing} of {count(wanted, 'replica')} {'waits' if missing == 1 else 'wait'}: "
-        if wanted > 1
-        else ""
-    )
-    message = f"{replicas}needs {count(gpus, 'GPU')} of one node; {_freest(groups)}."
+    message = f"{_missing(missing, wanted)}needs {count(gpus, 'GPU')} of one node; {_freest(groups)}."
     return Refusal("InsufficientGPUs", message, stalled=False)
 
 
@@ -68,9 +71,48 @@ def waiting_for(groups: Sequence[Group], answer: NoPlan) -> Refusal:
     return Refusal(answer.reason, f"{_sentence(answer.message)} Now {_freest(groups)}.", stalled=False)
 
 
+def waiting_for_host_memory(groups: Sequence[Group], need: int, missing: int, wanted: int) -> Refusal:
+    """GPUs are free, but the memory of their nodes is taken."""
+    up = [c for group in groups for c in group.candidates if not c.down]
+    best = min(up, key=lambda c: (-c.capacity.host_free_bytes, c.capacity.node.name))
+    message = (
+        f"{_missing(missing, wanted)}needs {format_bytes(need)} of host memory beside its GPUs; the freest "
+        f"node {best.capacity.node.name} has {format_bytes(best.capacity.host_free_bytes)}."
+    )
+    return Refusal("InsufficientHostMemory", message, stalled=False)
+
+
+def quota_exceeded(limit: QuotaLimit, gpus: int, missing: int, wanted: int, *, none_runs: bool) -> Refusal:
+    """The namespace's quota leaves no room. Stalled when it could not hold one replica even if unused."""
+    need = 1 if limit.key in POD_KEYS else gpus
+    message = f"{_missing(missing, wanted)}needs {count(gpus, 'GPU')} and 1 pod each; {limit.words()}."
+    return Refusal("QuotaExceeded", message, stalled=none_runs and limit.hard < need)
+
+
+def waiting_for_nodes(coming: Sequence[Share], missing: int, wanted: int) -> Refusal:
+    """Pods exist for which a pool is to bring nodes."""
+    parts = [
+        f"{count(share.future * share.gpus, 'GPU')} of pool {share.offer.group.pool} "
+        f"({share.future} x {share.gpus} {share.offer.group.product})"
+        for share in coming
+    ]
+    waits = sum(share.future for share in coming)
+    rest = f"; {missing} more {'fits' if missing == 1 else 'fit'} nowhere" if missing else ""
+    message = f"{_missing(waits, wanted)}waiting for new nodes: {', '.join(parts)}{rest}."
+    return Refusal("WaitingForNodes", message, stalled=False)
+
+
+def _missing(missing: int, wanted: int) -> str:
+    """`2 of 3 replicas wait: `, nothing for a single replica."""
+    verb = "waits" if missing == 1 else "wait"
+    return f"{missing} of {count(wanted, 'replica')} {verb}: " if wanted > 1 else ""
+
+
 def _freest(groups: Sequence[Group]) -> str:
     """The node with the most free GPUs, and who holds the others."""
-    nodes = [candidate for group in groups for candidate in group.candidates]
+    nodes = [candidate for group in groups for candidate in group.candidates if not candidate.future]
+    if not nodes:
+        return "no node is there"
     up = [candidate for candidate in nodes if not candidate.down]
     if not up:
         first = min(nodes, key=lambda c: c.capacity.node.name)

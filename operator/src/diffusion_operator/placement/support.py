@@ -37,9 +37,6 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
         "performance.calibrate", "leave it out or write never; plans come from the formula", ("never",)
     ),
     Unsupported("cache", "leave it out; built-in models are not downloaded"),
-    Unsupported("service.apiKeySecretRef", "leave it out and restrict access with a NetworkPolicy"),
-    Unsupported("monitoring.serviceMonitor", "leave it out and scrape port 9000 of the pods", (False,)),
-    Unsupported("monitoring.labels", "leave it out"),
     Unsupported(
         f"pod.affinity.podAffinity.{_REQUIRED}", "use preferredDuringSchedulingIgnoredDuringExecution"
     ),

@@ -14,6 +14,7 @@ from diffusion_operator.api.hardware import HardwareSpec
 from diffusion_operator.api.performance import ParallelismSpec, PerformanceSpec
 from diffusion_operator.api.quantities import parse_memory_reserve
 from diffusion_operator.api.spec import DiffusionDeploymentSpec
+from diffusion_operator.inventory.quota import PodTraits
 from diffusion_operator.inventory.selection import NodeSelection, Toleration, parse_selection
 from diffusion_runtime.planning.documents import Shape, Workload
 from diffusion_runtime.planning.facts import ModelFacts
@@ -110,6 +111,14 @@ def selection_of(spec: DiffusionDeploymentSpec) -> NodeSelection:
     chosen = parse_selection(raw)
     own = Toleration(key=resource_of(spec), operator="Exists")
     return NodeSelection(chosen.node_selector, chosen.terms, (own, *chosen.tolerations))
+
+
+def pod_traits(spec: DiffusionDeploymentSpec) -> PodTraits:
+    """What scoped quotas look at. A pod without requests for CPU and memory is of the class BestEffort."""
+    pod = spec.pod
+    resources = pod.resources.to_dict() if pod and pod.resources else {}
+    named = {name for amounts in resources.values() for name in amounts}
+    return PodTraits(pod.priority_class_name if pod else None, not named & {"cpu", "memory"})
 
 
 def intent_hash(dd: DiffusionDeployment, engine_version: str) -> str:

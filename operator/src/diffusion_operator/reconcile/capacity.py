@@ -14,11 +14,13 @@ from dataclasses import dataclass, field, replace
 
 from diffusion_operator.inventory.ledger import Ledger, build_ledger, with_foreign, with_owner
 from diffusion_operator.inventory.objects import ManagedDeployment, Node, Pod
+from diffusion_operator.inventory.quota import Quota, quota_uses
 from diffusion_operator.kube.resources import (
     DEPLOYMENTS,
     DIFFUSION_DEPLOYMENTS,
     NODES,
     PODS,
+    RESOURCE_QUOTAS,
     JsonObject,
     Resource,
 )
@@ -67,6 +69,22 @@ class Capacity:
                 self._ledger, "/".join(owner), self._own_pods(owner), self._reserving(owner)
             )
         return self._ledger
+
+    def ledger_for(self, namespace: str) -> Ledger:
+        """The same with the quotas of one namespace, counted anew: few namespaces have any."""
+        ledger = self.ledger()
+        quotas = [
+            entry.view
+            for (where, _), entry in self._mirror.entries(RESOURCE_QUOTAS)
+            if where == namespace and isinstance(entry.view, Quota)
+        ]
+        if not quotas:
+            return ledger
+        owners = {identity for identity, _ in self._mirror.entries(DIFFUSION_DEPLOYMENTS)}
+        here = sorted(owner for owner in owners | self._promises.keys() if owner[0] == namespace)
+        pods = [pod for owner in here for pod in self._own_pods(owner)]
+        coming = [deployment for owner in here for deployment in self._reserving(owner)]
+        return replace(ledger, quotas=quota_uses(quotas, pods, coming))
 
     def promise(self, owner: Owner, deployments: Iterable[ManagedDeployment]) -> None:
         """These Deployments are about to be written; from now on their GPUs are taken."""

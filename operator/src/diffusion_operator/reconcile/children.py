@@ -19,6 +19,7 @@ from diffusion_operator.kube.resources import (
     CHILD_RESOURCES,
     CONFIG_MAPS,
     DEPLOYMENTS,
+    NETWORK_POLICIES,
     REPLICA_SETS,
     SERVICE_ACCOUNTS,
     JsonObject,
@@ -170,9 +171,22 @@ def unwanted_deployments(children: Children, manifests: Iterable[JsonObject]) ->
     ]
 
 
-def unused_plans(children: Children, manifests: Iterable[JsonObject]) -> list[Identity]:
-    """Plan ConfigMaps that were not rendered and that no Deployment or ReplicaSet mounts."""
+def unwanted_policies(children: Children, manifests: Iterable[JsonObject]) -> list[Identity]:
+    """Live NetworkPolicies that were not rendered: the operator no longer makes any."""
+    wanted = {_identity(manifest) for manifest in manifests}
+    return [
+        identity
+        for identity in children.objects
+        if identity[0] == NETWORK_POLICIES.kind and identity not in wanted
+    ]
+
+
+def unused_plans(
+    children: Children, manifests: Iterable[JsonObject], needed: Iterable[str] = ()
+) -> list[Identity]:
+    """Plan ConfigMaps that were not rendered, that no Deployment or ReplicaSet mounts, and not `needed`."""
     kept = {manifest["metadata"]["name"] for manifest in manifests if manifest["kind"] == CONFIG_MAPS.kind}
+    kept |= set(needed)
     for owner in (*children.deployments, *children.replica_sets):
         kept |= _mounted_config_maps(owner)
     return [(kind, name) for kind, name in children.objects if kind == CONFIG_MAPS.kind and name not in kept]

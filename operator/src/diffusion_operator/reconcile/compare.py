@@ -75,7 +75,7 @@ def _map_differences(wanted: JsonObject, live: Any, path: str, *, quantity: bool
 def _list_differences(wanted: list[Any], live: Any, path: str, *, quantity: bool) -> list[str]:
     if not isinstance(live, list):
         return [path]
-    keys = _merge_keys(path.rsplit(".", 1)[-1], wanted)
+    keys = _merge_keys(path, wanted)
     if keys is None:
         if len(wanted) != len(live):
             return [path]
@@ -90,10 +90,12 @@ def _list_differences(wanted: list[Any], live: Any, path: str, *, quantity: bool
     ]
 
 
-def _merge_keys(field: str, wanted: list[Any]) -> tuple[str, ...] | None:
+def _merge_keys(path: str, wanted: list[Any]) -> tuple[str, ...] | None:
+    field = path.rsplit(".", 1)[-1]
     if not wanted or not all(isinstance(entry, dict) for entry in wanted):
         return None
-    if field == "ports":
+    # A NetworkPolicy's ports are replaced whole: one that was added by hand opens a door.
+    if field == "ports" and not path.startswith("spec.ingress["):
         return next((keys for keys in PORT_KEYS if all(keys[0] in entry for entry in wanted)), None)
     return MERGE_KEYS.get(field)
 

@@ -22,7 +22,7 @@ LONGEST_MESSAGE = 4096  # what the CRD schema admits
 
 @dataclass(frozen=True)
 class Situation:
-    """Everything the conditions depend on. `wanted` is spec.replicas."""
+    """Everything the status depends on. `wanted` is spec.replicas; `warnings` change no condition."""
 
     observation: Observation
     groups: tuple[GroupDecision, ...] = ()
@@ -30,6 +30,19 @@ class Situation:
     suspended: bool = False
     wanted: int = 1
     built_in_model: bool = True
+    warnings: tuple[str, ...] = ()
+    wish: str = ""
+    progressing: bool = False
+
+    @property
+    def gone_back(self) -> GroupDecision | None:
+        """A group that runs an earlier plan because the one of the present spec or engine failed."""
+        return next((group for group in self.groups if group.rolled_back), None)
+
+    @property
+    def other_wish(self) -> bool:
+        """Whether what was gone back to was made for another spec, so that the present one is not served."""
+        return any(group.rolled_back and group.wish != self.wish for group in self.groups)
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ def conditions_of(situation: Situation) -> tuple[Condition, ...]:
         stalled,
         _planned(situation),
         _model_cached(situation),
-        _degraded(serving, problem),
+        _degraded(situation, serving, problem),
     )
 
 
@@ -97,10 +110,14 @@ def _ready(situation: Situation, serving: _Serving, problem: PodProblem | None) 
     if _asked_for_nothing(situation):
         return Condition(READY, False, "Suspended", _suspended_message(situation))
     good = serving.exact + len(serving.fallback)
+    if situation.other_wish:
+        return Condition(READY, False, "RolledBack", _gone_back_message(situation, good))
     if good and any(view.is_available for view in _current(situation)):
         return Condition(READY, True, "Ready", f"{_of_wanted(good, situation.wanted)} ready")
     if serving.mismatch:
         return Condition(READY, False, "PlanMismatch", serving.mismatch[0])
+    if refusal is not None and refusal.reason == "WaitingForNodes":
+        return Condition(READY, False, refusal.reason, refusal.message)
     if problem is not None:
         return Condition(READY, False, problem.reason, problem.message)
     return Condition(READY, False, "Progressing", _progress_message(situation))
@@ -129,11 +146,19 @@ def _stalled(situation: Situation, serving: _Serving, problem: PodProblem | None
     refusal = situation.refusal
     if refusal is not None and refusal.stalled:
         return Condition(STALLED, True, refusal.reason, refusal.message)
+    if situation.other_wish:
+        good = serving.exact + len(serving.fallback)
+        return Condition(STALLED, True, "RolledBack", _gone_back_message(situation, good))
     if serving.mismatch and not serving.exact:
         return Condition(STALLED, True, "PlanMismatch", serving.mismatch[0])
+    dead_end = next((group.failed for group in situation.groups if group.failed), None)
+    if dead_end is not None and not serving.exact + len(serving.fallback):
+        words = f"{dead_end.message}; no leaner plan is allowed or left, and none served before"
+        return Condition(STALLED, True, dead_end.reason, words)
     if problem is not None and problem.stalled:
         return Condition(STALLED, True, problem.reason, problem.message)
-    late = [view for view in _current(situation) if view.deadline_exceeded]
+    waits = refusal is not None and refusal.reason == "WaitingForNodes"
+    late = [v for v in _current(situation) if v.deadline_exceeded and not (waits or situation.progressing)]
     if late:
         reason = problem.reason if problem is not None else "Progressing"
         words = problem.message if problem is not None else "no new pod became ready in time"
@@ -162,7 +187,14 @@ def _model_cached(situation: Situation) -> Condition:
     return Condition(MODEL_CACHED, False, "NotSupportedYet", "this version of the operator fetches no models")
 
 
-def _degraded(serving: _Serving, problem: PodProblem | None) -> Condition:
+def _degraded(situation: Situation, serving: _Serving, problem: PodProblem | None) -> Condition:
+    good = serving.exact + len(serving.fallback)
+    if situation.gone_back is not None:
+        return Condition(DEGRADED, True, "RolledBack", _gone_back_message(situation, good))
+    leaner = next((group for group in situation.groups if group.downgraded_from), None)
+    if leaner is not None:
+        words = f"plan {leaner.downgraded_from} ran out of memory; its fallback {leaner.plan.hash} takes over"
+        return Condition(DEGRADED, True, "Downgraded", f"{words}: {leaner.plan.reasons[0]}")
     if serving.fallback:
         pods = ", ".join(serving.fallback)
         words = (
@@ -184,7 +216,7 @@ def _serving(situation: Situation) -> _Serving:
     for pod in situation.observation.pods:
         report = situation.observation.reports.get(pod.name)
         plan = plans.get(pod.plan_hash)
-        if report is None or plan is None:
+        if report is None or plan is None or pod.problem is not None:
             continue
         if report.plan_hash != plan.hash:
             mismatch.append(f"pod {pod.name} was given plan {plan.hash} but reports plan {report.plan_hash}")
@@ -236,6 +268,16 @@ def _progress_message(situation: Situation) -> str:
     leaving = sum(max(0, view.existing - view.updated) for view in observation.deployments)
     tail = f", {_count(leaving, 'pod')} of an earlier plan still to end" if leaving else ""
     return f"{_of_wanted(min(updated, situation.wanted), situation.wanted)} available{tail}"
+
+
+def _gone_back_message(situation: Situation, good: int) -> str:
+    group = situation.gone_back
+    failed = group.rolled_back if group else None
+    if group is None or failed is None:
+        return ""
+    pods = f"{_of_wanted(good, situation.wanted)} of plan {group.plan.hash}, which was ready before, serve"
+    again = "it is tried again when spec, engine version or hardware change"
+    return f"plan {failed.plan_hash} failed ({failed.reason}): {failed.message.rstrip('.')}; {pods}; {again}"
 
 
 def _refusal_message(refusal: Refusal, observation: Observation) -> str:

@@ -10,7 +10,7 @@ from diffusion_operator.api.names import ANNOTATION_INTENT, PLAN_KEY, plan_confi
 from diffusion_operator.kube.resources import CONFIG_MAPS, JsonObject
 from diffusion_operator.placement.decision import CurrentGroup, Rollout
 from diffusion_operator.reconcile.children import Children
-from diffusion_operator.reconcile.observe import DeploymentView, deployment_view
+from diffusion_operator.reconcile.observe import ENGINE_CONTAINER, deployment_view
 from diffusion_runtime.planning.documents import Plan
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ def current_groups(dd_name: str, children: Children) -> tuple[CurrentGroup, ...]
     found = []
     for live in children.deployments:
         view = deployment_view(live)
-        plan = _plan(dd_name, view, children)
+        plan = plan_document(dd_name, view.group, view.plan_hash, children)
         if plan is None or "deletionTimestamp" in live["metadata"]:
             continue
         found.append(
@@ -32,18 +32,18 @@ def current_groups(dd_name: str, children: Children) -> tuple[CurrentGroup, ...]
                 replicas=view.wanted,
                 rollout=_rollout(live),
                 settled=view.observed and view.updated == view.existing,
+                engine_image=_engine_image(live),
             )
         )
     return tuple(found)
 
 
-def _plan(dd_name: str, view: DeploymentView, children: Children) -> Plan | None:
-    name = plan_config_map_name(dd_name, view.group, view.plan_hash)
+def plan_document(dd_name: str, group: str, plan_hash: str, children: Children) -> Plan | None:
+    """The plan of this hash, None (and a line in the log) when its ConfigMap is gone or unreadable."""
+    name = plan_config_map_name(dd_name, group, plan_hash)
     config_map = children.objects.get((CONFIG_MAPS.kind, name))
     if config_map is None:
-        logger.warning(
-            "Deployment %s names plan %s but ConfigMap %s is gone", view.name, view.plan_hash, name
-        )
+        logger.warning("plan %s of group %s is gone: there is no ConfigMap %s", plan_hash, group, name)
         return None
     try:
         return Plan.model_validate_json((config_map.get("data") or {}).get(PLAN_KEY, ""))
@@ -51,6 +51,12 @@ def _plan(dd_name: str, view: DeploymentView, children: Children) -> Plan | None
         first = error.errors(include_url=False)[0]
         logger.warning("plan in ConfigMap %s is not one that this operator knows: %s", name, first["msg"])
         return None
+
+
+def _engine_image(live: JsonObject) -> str | None:
+    """The image that the Deployment's template names."""
+    containers = live.get("spec", {}).get("template", {}).get("spec", {}).get("containers") or ()
+    return next((c.get("image") for c in containers if c.get("name") == ENGINE_CONTAINER), None)
 
 
 def _rollout(live: JsonObject) -> Rollout | None:

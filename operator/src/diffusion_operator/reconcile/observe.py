@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,6 +20,9 @@ from diffusion_runtime.planning.documents import EngineReport
 
 ENGINE_CONTAINER = "engine"
 UNSCHEDULABLE_AFTER_S = 30.0
+# kubelet forgets a container's crashes when it ran for so long.
+CRASH_MEMORY_S = 600.0
+CRASH_LOOP_RESTARTS = 2
 
 # Reasons that an engine may give for its end; anything else it says is a CrashLoop with its words.
 STALLED_REASONS = frozenset(
@@ -82,14 +85,24 @@ class PodView:
     ip: str | None
     problem: PodProblem | None = None
     recheck_after_s: float | None = None
+    group: str = ""
+    image: str | None = None
+    restarts: int = 0
+    progress_at: datetime | None = None
+    """When it was scheduled or its engine first started, whichever is later; None while it has no node."""
+    unschedulable_since: datetime | None = None
 
 
 @dataclass(frozen=True)
 class PodProblem:
-    """Why a pod does not run. `reason` is one of the condition reasons."""
+    """Why a pod does not run. `reason` is one of the condition reasons.
+
+    `executing` is the plan or fallback that the engine tried last, where it says so.
+    """
 
     reason: str
     message: str
+    executing: str | None = None
 
     @property
     def stalled(self) -> bool:
@@ -147,7 +160,13 @@ async def read_reports(
     pods: Iterable[PodView], reader: ReportReader
 ) -> tuple[dict[str, EngineReport], dict[str, str]]:
     """Reports of the ready pods, and for each pod without one a sentence that says why."""
-    ready = [pod for pod in pods if pod.ready and pod.ip is not None]
+    return await ask(reader, [pod for pod in pods if pod.ready and pod.ip is not None])
+
+
+async def ask(
+    reader: ReportReader, ready: Sequence[PodView]
+) -> tuple[dict[str, EngineReport], dict[str, str]]:
+    """Reports of these pods, which have addresses."""
     answers = await asyncio.gather(*(_read_one(reader, pod.ip or "") for pod in ready))
     reports: dict[str, EngineReport] = {}
     unread: dict[str, str] = {}
@@ -167,17 +186,54 @@ async def _read_one(reader: ReportReader, ip: str) -> EngineReport | str:
 
 
 def _pod_view(raw: JsonObject, now: datetime) -> PodView:
-    status = raw.get("status") or {}
+    metadata, status = raw["metadata"], raw.get("status") or {}
+    labels = metadata.get("labels") or {}
     conditions = {c.get("type"): c for c in status.get("conditions") or ()}
-    problem, recheck_after_s = _scheduling_problem(conditions.get("PodScheduled", {}), now)
+    scheduled = conditions.get("PodScheduled", {})
+    problem, recheck_after_s = _scheduling_problem(scheduled, now)
+    engine = _engine_of(status)
+    if problem is None:
+        problem, crash_recheck_s = _container_problem(metadata["name"], engine, now)
+        recheck_after_s = recheck_after_s if crash_recheck_s is None else crash_recheck_s
+    waits = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
     return PodView(
-        name=raw["metadata"]["name"],
-        plan_hash=(raw["metadata"].get("labels") or {}).get(LABEL_PLAN_HASH, ""),
+        name=metadata["name"],
+        plan_hash=labels.get(LABEL_PLAN_HASH, ""),
         ready=conditions.get("Ready", {}).get("status") == "True",
         ip=status.get("podIP"),
-        problem=problem or _container_problem(raw["metadata"]["name"], status),
+        problem=problem,
         recheck_after_s=recheck_after_s,
+        group=labels.get(LABEL_GROUP, ""),
+        image=_image_of(raw),
+        restarts=engine.get("restartCount", 0),
+        progress_at=_progress_at(raw, scheduled, engine),
+        unschedulable_since=parse_time(scheduled.get("lastTransitionTime")) if waits else None,
     )
+
+
+def _engine_of(status: JsonObject) -> JsonObject:
+    """Status of the engine's container; empty before kubelet has one."""
+    found = (c for c in status.get("containerStatuses") or () if c.get("name") == ENGINE_CONTAINER)
+    return dict(next(found, {}))
+
+
+def _image_of(raw: JsonObject) -> str | None:
+    """The image that the pod asks for; a status may name it otherwise."""
+    containers = (raw.get("spec") or {}).get("containers") or ()
+    return next((c.get("image") for c in containers if c.get("name") == ENGINE_CONTAINER), None)
+
+
+def _progress_at(raw: JsonObject, scheduled: JsonObject, engine: JsonObject) -> datetime | None:
+    """The last sign of progress that the API server holds; a restarted engine gives none."""
+    if not (raw.get("spec") or {}).get("nodeName"):
+        return None
+    started = (engine.get("state") or {}).get("running") or {}
+    signs = [
+        parse_time(raw["metadata"].get("creationTimestamp")),
+        parse_time(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
+        parse_time(started.get("startedAt")) if not engine.get("restartCount", 0) else None,
+    ]
+    return max((sign for sign in signs if sign is not None), default=None)
 
 
 def _scheduling_problem(condition: dict[str, Any], now: datetime) -> tuple[PodProblem | None, float | None]:
@@ -192,30 +248,43 @@ def _scheduling_problem(condition: dict[str, Any], now: datetime) -> tuple[PodPr
     return PodProblem("Unschedulable", f"the scheduler found no node: {message}"), None
 
 
-def _container_problem(pod_name: str, status: dict[str, Any]) -> PodProblem | None:
-    for container in status.get("containerStatuses") or ():
-        if container.get("name") != ENGINE_CONTAINER:
-            continue
-        state = container.get("state") or {}
-        waiting = state.get("waiting") or {}
-        reason, text = waiting.get("reason", ""), waiting.get("message") or ""
-        if reason in IMAGE_REASONS:
-            return PodProblem("ImagePullError", f"image {container.get('image')}: {text or reason}")
-        if reason in CONTAINER_REASONS:
-            return PodProblem("CrashLoop", f"pod {pod_name} cannot start its container: {text or reason}")
-        if container.get("ready"):
-            return None
-        ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
-        if ended:
-            return _end_problem(pod_name, ended, container.get("restartCount", 0))
-    return None
+def _container_problem(
+    pod_name: str, engine: JsonObject, now: datetime
+) -> tuple[PodProblem | None, float | None]:
+    """Why the engine does not run, and the seconds after which a crash is forgiven."""
+    if not engine:
+        return None, None
+    state, restarts = engine.get("state") or {}, engine.get("restartCount", 0)
+    waiting = state.get("waiting") or {}
+    reason, text = waiting.get("reason", ""), waiting.get("message") or ""
+    if reason in IMAGE_REASONS:
+        return PodProblem("ImagePullError", f"image {engine.get('image')}: {text or reason}"), None
+    if reason in CONTAINER_REASONS:
+        return PodProblem("CrashLoop", f"pod {pod_name} cannot start its container: {text or reason}"), None
+    ended = state.get("terminated") or (engine.get("lastState") or {}).get("terminated")
+    if not ended:
+        return None, None
+    if engine.get("ready"):
+        # Ready between two crashes is not ready: it would be taken for a recovery each time.
+        left_s = _crash_memory_left_s(ended, now)
+        if restarts < CRASH_LOOP_RESTARTS or left_s <= 0:
+            return None, None
+        return _end_problem(pod_name, ended, restarts), left_s
+    return _end_problem(pod_name, ended, restarts), None
+
+
+def _crash_memory_left_s(ended: JsonObject, now: datetime) -> float:
+    finished = parse_time(ended.get("finishedAt"))
+    return CRASH_MEMORY_S - (now - finished).total_seconds() if finished else 0.0
 
 
 def _end_problem(pod_name: str, ended: dict[str, Any], restarts: int) -> PodProblem | None:
     told = _termination_message(ended.get("message"))
     reason, text = str(told.get("reason", "")), str(told.get("message") or "")
     if reason in ENGINE_REASONS:
-        return PodProblem(reason, f"pod {pod_name}: {text or reason}{_numbers(told)}")
+        executing = told.get("executingHash")
+        words = f"pod {pod_name}: {text or reason}{_numbers(told)}"
+        return PodProblem(reason, words, executing if isinstance(executing, str) else None)
     if ended.get("reason") == "OOMKilled":
         return PodProblem(
             "HostOOMKilled", f"pod {pod_name} used more host memory than its limit and was killed"

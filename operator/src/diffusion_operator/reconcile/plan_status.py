@@ -17,8 +17,11 @@ LONGEST_SENTENCE = 1024  # what the CRD schema admits
 MOST_SENTENCES = 32
 
 
-def plan_status(group: GroupDecision) -> JsonObject:
-    """`status.plan` for one group; bytes are plain integers, sizes for people are text such as 57.9GiB."""
+def plan_status(group: GroupDecision, warnings: Sequence[str] = ()) -> JsonObject:
+    """`status.plan` for one group; bytes are plain integers, sizes for people are text such as 57.9GiB.
+
+    `warnings` are about the deployment and come before those of the plan.
+    """
     plan = group.plan
     status: JsonObject = {
         "hash": plan.hash,
@@ -37,13 +40,30 @@ def plan_status(group: GroupDecision) -> JsonObject:
         "freePerGPU": format_bytes(plan.memory.free_per_gpu_bytes),
         "memory": _memory(plan),
         "reasons": _sentences(plan.reasons),
-        "warnings": _sentences(plan.warnings),
+        "warnings": _sentences([*warnings, *plan.warnings]),
         "rejected": [_rejected(candidate) for candidate in plan.rejected],
         "overrides": _sentences(plan.overrides),
     }
-    if plan.device == "cuda":
+    if plan.device == "cuda" and not group.downgraded_from:  # a fallback has no forecast of its time
         status["predictedSecondsPerRequest"] = round(plan.time.per_request_seconds, 4)
+    if group.downgraded_from:
+        status["downgradedFrom"] = group.downgraded_from
     return {key: value for key, value in status.items() if value not in ([], {}, "")}
+
+
+def placement_status(group: GroupDecision) -> JsonObject:
+    """One entry of `status.placements`."""
+    plan = group.plan
+    waiting = {"waitingForNodes": group.future} if group.future else {}
+    return waiting | {
+        "group": group.name,
+        "gpusPerReplica": plan.gpus_per_replica,
+        "replicas": group.replicas,
+        "planHash": plan.hash,
+        "product": group.product,
+        "layoutSummary": layout_summary(plan.layout, plan.gpus_per_replica),
+        "peakPerGPU": format_bytes(plan.memory.peak_per_gpu_bytes),
+    }
 
 
 def _memory(plan: Plan) -> list[JsonObject]:

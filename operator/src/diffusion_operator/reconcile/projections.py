@@ -18,23 +18,26 @@ from diffusion_operator.inventory.objects import (
     parse_node,
     parse_pod,
 )
+from diffusion_operator.inventory.quota import Quota, parse_quota
 from diffusion_operator.inventory.requests import BadObject
 from diffusion_operator.kube.resources import (
     DEPLOYMENTS,
     NODES,
     PODS,
     REPLICA_SETS,
+    RESOURCE_QUOTAS,
     JsonObject,
     Resource,
 )
 
 logger = logging.getLogger(__name__)
 
-View = Node | Pod | ManagedDeployment
+View = Node | Pod | ManagedDeployment | Quota
 _PARSERS: Mapping[Resource, Callable[[JsonObject], View]] = {
     NODES: parse_node,
     PODS: parse_pod,
     DEPLOYMENTS: parse_deployment,
+    RESOURCE_QUOTAS: parse_quota,
 }
 
 
@@ -52,13 +55,15 @@ def project(resource: Resource, obj: JsonObject) -> tuple[JsonObject | None, Vie
 
 def _kept(resource: Resource, obj: JsonObject) -> JsonObject | None:
     ours = LABEL_DEPLOYMENT in (obj["metadata"].get("labels") or {})
-    if resource is NODES or (resource is PODS and not ours):
+    if resource in (NODES, RESOURCE_QUOTAS) or (resource is PODS and not ours):
         return None
     kept: dict[str, Any] = {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
     kept["metadata"] = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
     spec = obj.get("spec") or {}
     if resource is PODS:
         kept["spec"] = {"nodeName": spec["nodeName"]} if spec.get("nodeName") else {}
+        images = ({"name": c.get("name"), "image": c.get("image")} for c in spec.get("containers") or ())
+        kept["spec"]["containers"] = list(images)
     elif resource is REPLICA_SETS:
         pod = spec.get("template", {}).get("spec", {})
         kept["spec"] = {

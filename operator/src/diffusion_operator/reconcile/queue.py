@@ -49,9 +49,9 @@ class KeyedQueue(Generic[K]):
         self._timers = timers
         self._uniform = uniform
         self._ready: asyncio.Queue[K | None] = asyncio.Queue()
-        self._queued: set[K] = set()
+        self._queued: dict[K, float] = {}
         self._running: set[K] = set()
-        self._dirty: set[K] = set()
+        self._dirty: dict[K, float] = {}
         self._delayed: dict[K, _Timer] = {}
         self._failures: dict[K, int] = {}
         self._closed = False
@@ -59,6 +59,12 @@ class KeyedQueue(Generic[K]):
     def __len__(self) -> int:
         """Keys that are due now and not running."""
         return len(self._queued) + len(self._dirty)
+
+    @property
+    def oldest_s(self) -> float:
+        """Seconds for which the key that is due longest has waited; 0 when none is due."""
+        due = min([*self._queued.values(), *self._dirty.values()], default=None)
+        return 0.0 if due is None else max(0.0, self._timers.time() - due)
 
     @property
     def delayed(self) -> int:
@@ -71,9 +77,9 @@ class KeyedQueue(Generic[K]):
             return
         self._cancel_timer(key)
         if key in self._running:
-            self._dirty.add(key)
+            self._dirty.setdefault(key, self._timers.time())
         elif key not in self._queued:
-            self._queued.add(key)
+            self._queued[key] = self._timers.time()
             self._ready.put_nowait(key)
 
     def add_after(self, key: K, delay_s: float) -> None:
@@ -106,7 +112,7 @@ class KeyedQueue(Generic[K]):
         if key is None or self._closed:
             self._ready.put_nowait(None)  # wakes the next worker
             raise QueueClosed
-        self._queued.discard(key)
+        self._queued.pop(key, None)
         self._running.add(key)
         return key
 
@@ -114,8 +120,10 @@ class KeyedQueue(Generic[K]):
         """The run of this key ended; if it was added meanwhile it is due again now."""
         self._running.discard(key)
         if key in self._dirty:
-            self._dirty.discard(key)
+            since_s = self._dirty.pop(key)
             self.add(key)
+            if key in self._queued:
+                self._queued[key] = since_s
 
     def close(self) -> None:
         """Hand out nothing more. Runs in progress may end."""

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 
 from diffusion_operator.api.names import GROUP_VERSION, KIND, LABEL_DEPLOYMENT
 from diffusion_operator.kube.resources import JsonObject
+from diffusion_operator.placement.history import NO_HISTORY, History
 from diffusion_operator.reconcile.compare import differences
 from diffusion_operator.reconcile.conditions import Situation, conditions_of, with_times
-from diffusion_operator.reconcile.plan_status import plan_status
-from diffusion_runtime.planning.documents import EngineReport
-from diffusion_runtime.planning.explain import format_bytes
+from diffusion_operator.reconcile.history_status import history_status
+from diffusion_operator.reconcile.observed import observed_status
+from diffusion_operator.reconcile.plan_status import placement_status, plan_status
 
 
-def build_status(dd: JsonObject, situation: Situation, *, port: int | None, now: datetime) -> JsonObject:
+def build_status(
+    dd: JsonObject,
+    situation: Situation,
+    *,
+    port: int | None,
+    now: datetime,
+    history: History = NO_HISTORY,
+) -> JsonObject:
     """The status to write for the raw object `dd`. `port` of the Service, None when there is no Service."""
     metadata, before = dd["metadata"], dd.get("status") or {}
     generation = metadata.get("generation", 1)
@@ -31,9 +38,13 @@ def build_status(dd: JsonObject, situation: Situation, *, port: int | None, now:
     if port is not None:
         status["url"] = service_url(metadata["name"], metadata["namespace"], port)
     status |= _promise(situation, before)
-    observed = _observed(situation.observation.reports)
-    if observed:
-        status["observed"] = observed
+    # A fallback that became the plan has a peak of its own, but no forecast of its phases.
+    plans = [group.plan for group in situation.groups if not group.downgraded_from]
+    observed = observed_status(situation.observation.reports, plans, before.get("observed") or {})
+    remembered = history_status(history)
+    for name, value in (("observed", observed), ("history", remembered)):
+        if value:
+            status[name] = value
     return status
 
 
@@ -64,40 +75,7 @@ def _promise(situation: Situation, before: JsonObject) -> JsonObject:
     if not situation.groups:
         kept = situation.refusal is not None and situation.observation.deployments
         return {key: before[key] for key in ("plan", "placements") if kept and key in before}
-    promise: JsonObject = {"plan": plan_status(situation.groups[0])}
+    promise: JsonObject = {"plan": plan_status(situation.groups[0], situation.warnings)}
     if not situation.suspended:
-        promise["placements"] = [
-            {
-                "group": group.name,
-                "gpusPerReplica": group.plan.gpus_per_replica,
-                "replicas": group.replicas,
-                "planHash": group.plan.hash,
-            }
-            for group in situation.groups
-        ]
+        promise["placements"] = [placement_status(group) for group in situation.groups]
     return promise
-
-
-def _observed(reports: Mapping[str, EngineReport]) -> JsonObject:
-    """The worst that the ready engines measured. Times have two significant digits: they are no chart."""
-    found = list(reports.values())
-    peaks = [
-        phase.driver_bytes or phase.reserved_bytes or 0
-        for report in found
-        for phase in report.phases.values()
-    ]
-    observed: JsonObject = {}
-    if any(peaks):
-        observed["peakPerGPU"] = format_bytes(max(peaks))
-    for name, values in (
-        ("secondsPerStep", [report.seconds_per_step for report in found]),
-        ("secondsPerRequest", [report.seconds_per_request for report in found]),
-        ("loadSeconds", [report.load_seconds for report in found]),
-    ):
-        measured = [value for value in values if value is not None]
-        if measured:
-            observed[name] = float(f"{max(measured):.2g}")
-    hashes = sorted({report.executing_hash for report in found})
-    if hashes:
-        observed["executingHash"] = ",".join(hashes)[:128]
-    return observed

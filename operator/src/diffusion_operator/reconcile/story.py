@@ -8,12 +8,13 @@ finalizer and reads no Secret.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from diffusion_operator.api.deployment import DiffusionDeployment
 from diffusion_operator.api.errors import InvalidSpec
 from diffusion_operator.inventory.objects import parse_deployment
+from diffusion_operator.inventory.totals import GpuTotals, gpu_totals
 from diffusion_operator.kube.client import KubeClient
 from diffusion_operator.kube.errors import Conflict, Forbidden, Invalid, NotFound
 from diffusion_operator.kube.reports import ReportReader
@@ -24,8 +25,11 @@ from diffusion_operator.kube.resources import (
     SERVICES,
     JsonObject,
 )
-from diffusion_operator.placement.decide import decide
-from diffusion_operator.placement.decision import Decision, Refusal
+from diffusion_operator.placement.decide import NO_TERMS, decide
+from diffusion_operator.placement.decision import CurrentGroup, Decision, Refusal
+from diffusion_operator.placement.groups import Terms
+from diffusion_operator.placement.history import History
+from diffusion_operator.placement.wish import intent_hash
 from diffusion_operator.reconcile.capacity import Capacity
 from diffusion_operator.reconcile.children import (
     ChildLeaving,
@@ -34,14 +38,32 @@ from diffusion_operator.reconcile.children import (
     children_of,
     unused_plans,
     unwanted_deployments,
+    unwanted_policies,
 )
 from diffusion_operator.reconcile.conditions import Situation
-from diffusion_operator.reconcile.current import current_groups
+from diffusion_operator.reconcile.current import current_groups, plan_document
 from diffusion_operator.reconcile.events import EventRecorder, changes
+from diffusion_operator.reconcile.evidence import (
+    Findings,
+    deadline_seconds,
+    findings,
+    overdue_pods,
+    with_progress,
+)
+from diffusion_operator.reconcile.history_status import (
+    history_status,
+    needed_config_maps,
+    read_history,
+    with_ready,
+)
 from diffusion_operator.reconcile.keys import DeploymentKey
+from diffusion_operator.reconcile.log_context import note_object
 from diffusion_operator.reconcile.mirror import Mirror, Owner
-from diffusion_operator.reconcile.observe import Observation, deployment_view, pod_views, read_reports
+from diffusion_operator.reconcile.monitoring import MonitorKeeper
+from diffusion_operator.reconcile.nodes_to_come import judged
+from diffusion_operator.reconcile.observe import Observation, ask, deployment_view, pod_views, read_reports
 from diffusion_operator.reconcile.own_writes import MirroringClient
+from diffusion_operator.reconcile.sighting import Sighting, sighting
 from diffusion_operator.reconcile.status import build_status
 from diffusion_operator.reconcile.status_writer import StatusWriter
 from diffusion_operator.render.children import render_children
@@ -58,11 +80,15 @@ class Outdated(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """When to look again unasked (None: only on a hint), and how the pass went, for metrics."""
+    """When to look again unasked (None: only on a hint), and how the pass went, for metrics.
+
+    `seen` is None when the object is gone.
+    """
 
     recheck_after_s: float | None = None
     reason: str = "Ready"
     plan: str = "none"
+    seen: Sighting | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +97,9 @@ class _Decided:
 
     decision: Decision
     own_pods: Sequence[JsonObject]
+    found: Findings = field(default_factory=Findings)
+    capacity: tuple[GpuTotals, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def utc_now() -> datetime:
@@ -89,16 +118,17 @@ class Reconciler:
         settings: RenderSettings,
         *,
         instance: str = "diffusion-operator",
-        engine_version: str = "",
+        terms: Terms = NO_TERMS,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
+        self._monitors = MonitorKeeper(client)  # of a kind that the mirror does not know
         client = MirroringClient(client, mirror)
         self._client = client
         self._mirror = mirror
         self._capacity = Capacity(mirror)
         self._reports = reports
         self._settings = settings
-        self._engine_version = engine_version
+        self._terms = terms
         self._now = now
         self._writer = ChildWriter(client)
         self._status = StatusWriter(client)
@@ -114,6 +144,7 @@ class Reconciler:
             self._capacity.kept(_owner(key))
             return Outcome(reason="Gone")
 
+        note_object(dd)
         if self._capacity.in_doubt(_owner(key)):
             await self._mirror.refresh_owner(self._client, DEPLOYMENTS, _owner(key))
             self._capacity.kept(_owner(key))
@@ -124,7 +155,7 @@ class Reconciler:
             return await self._refuse(key, dd, children, _refusal_of(error))
 
         try:
-            decided = await self._decide_and_write(parsed, children)
+            decided = await self._decide_and_write(dd, parsed, children)
         except InvalidSpec as error:
             return await self._refuse(key, dd, children, _refusal_of(error))
         except Invalid as error:
@@ -135,15 +166,28 @@ class Reconciler:
             return await self._refuse(key, dd, children, refusal)
         return await self._report(key, dd, children, decided, parsed)
 
-    async def _decide_and_write(self, dd: DiffusionDeployment, children: Children) -> _Decided:
-        owner = (dd.namespace, dd.name)
-        # No await from the ledger to the promise: two deployments never take one GPU.
+    async def _decide_and_write(
+        self, raw: JsonObject, dd: DiffusionDeployment, children: Children
+    ) -> _Decided:
+        owner, own = (dd.namespace, dd.name), self._mirror.owned(PODS, (dd.namespace, dd.name))
         current = current_groups(dd.name, children)
-        decision = decide(dd, self._capacity.ledger(), current=current, engine_version=self._engine_version)
-        own = self._mirror.owned(PODS, owner)
+        history = _history(dd.name, raw, children)
+        found = await self._look(dd, raw, current, own, history)
+        # No await from the ledger to the promise: two deployments never take one GPU.
+        ledger = self._capacity.ledger_for(dd.namespace)
+        decision = decide(
+            dd,
+            ledger,
+            current=current,
+            engine_version=self._settings.engine_image,
+            terms=self._terms,
+            history=history,
+            evidence=found.evidence,
+        )
+        decided = _Decided(decision, own, found, gpu_totals(ledger))
         if decision.refusal is not None and not decision.groups:
             # What serves keeps serving until something can take its place.
-            return _Decided(decision, own)
+            return decided
         manifests = render_children(dd, decision, self._settings)
         if dd.spec.suspend:
             manifests = [manifest for manifest in manifests if manifest["kind"] != DEPLOYMENTS.kind]
@@ -151,7 +195,9 @@ class Reconciler:
             owner, [parse_deployment(one) for one in manifests if one["kind"] == DEPLOYMENTS.kind]
         )
         try:
-            await self._write(dd, children, manifests)
+            if decision.history != history:
+                await self._remember(raw, decision.history)
+            await self._write(dd, children, manifests, needed_config_maps(dd.name, decision.history))
         except (Conflict, Forbidden, Invalid, InvalidSpec, NotFound, ChildLeaving, Outdated):
             self._capacity.kept(owner)  # refused, so nothing was written that the mirror does not show
             raise
@@ -159,12 +205,44 @@ class Reconciler:
             self._capacity.doubt(owner)
             raise
         self._capacity.kept(owner)
-        return _Decided(decision, own)
+        warning = await self._monitors.keep(dd)
+        return replace(decided, warnings=(warning,)) if warning else decided
 
-    async def _write(self, dd: DiffusionDeployment, children: Children, manifests: list[JsonObject]) -> None:
+    async def _look(
+        self,
+        dd: DiffusionDeployment,
+        raw: JsonObject,
+        current: tuple[CurrentGroup, ...],
+        own: Sequence[JsonObject],
+        history: History,
+    ) -> Findings:
+        """What the pods say of the present plans; asks engines only where their loading decides something."""
+        now, deadline_s = self._now(), deadline_seconds(dd.spec)
+        views = pod_views(own, now)
+        overdue = overdue_pods(current, views, history, deadline_s, now)
+        if overdue:
+            told, _ = await ask(self._reports, overdue)
+            views = with_progress(views, told, now)
+        return findings(current, views, history, raw.get("status") or {}, deadline_s, now)
+
+    async def _remember(self, raw: JsonObject, history: History) -> None:
+        """Before the children: once they are changed, nothing shows any more that a plan failed."""
+        status = {**(raw.get("status") or {}), "history": history_status(history)}
+        if "conditions" in status:
+            await self._status.write(raw, status)
+            raw["status"] = status
+
+    async def _write(
+        self,
+        dd: DiffusionDeployment,
+        children: Children,
+        manifests: list[JsonObject],
+        needed_plans: Sequence[str],
+    ) -> None:
         if self._writer.changes_serving(children, manifests):
             await self._require_unmoved(dd)
         await self._writer.apply(children, manifests)
+        await self._writer.remove(children, unwanted_policies(children, manifests))
         wanted = [
             manifest["metadata"]["name"] for manifest in manifests if manifest["kind"] == DEPLOYMENTS.kind
         ]
@@ -172,7 +250,7 @@ class Reconciler:
         if all(views[name].settled for name in wanted):
             # A group that is no longer used serves until the groups that replace it do.
             await self._writer.remove(children, unwanted_deployments(children, manifests))
-        await self._writer.remove(children, unused_plans(children, manifests))
+        await self._writer.remove(children, unused_plans(children, manifests, needed_plans))
 
     async def _require_unmoved(self, dd: DiffusionDeployment) -> None:
         """Before pods that serve are touched, the wish is read: watches may be late, and lists stale."""
@@ -191,7 +269,8 @@ class Reconciler:
     ) -> Outcome:
         """Say why the spec cannot be followed; no child is touched."""
         pods = self._mirror.owned(PODS, _owner(key))
-        return await self._report(key, dd, children, _Decided(Decision(refusal=refusal), pods), None)
+        refused = Decision(refusal=refusal, history=_history(key.name, dd, children))
+        return await self._report(key, dd, children, _Decided(refused, pods), None)
 
     async def _report(
         self,
@@ -206,22 +285,37 @@ class Reconciler:
         pods = pod_views(decided.own_pods, now)
         reports, unread = await read_reports(pods, self._reports)
         observation = Observation(tuple(map(deployment_view, children.deployments)), pods, reports, unread)
+        refusal, patience_s = judged(decided.decision.refusal, pods, now)
+        history = with_ready(
+            decided.decision.history, decided.decision.groups, observation, self._settings.engine_image
+        )
         situation = Situation(
             observation=observation,
             groups=decided.decision.groups,
-            refusal=decided.decision.refusal,
+            refusal=refusal,
+            wish=intent_hash(parsed, "") if parsed else "",
+            progressing=decided.found.progressing,
             suspended=bool(parsed and parsed.spec.suspend),
             wanted=parsed.spec.replicas if parsed else 1,
             built_in_model=parsed is None or parsed.spec.model.source.kind == "builtIn",
+            warnings=decided.warnings,
         )
-        status = build_status(dd, situation, port=_service_port(children), now=now)
+        status = build_status(dd, situation, port=_service_port(children), now=now, history=history)
         for change in changes(dd.get("status") or {}, status):
             # Before the status: a crash in between repeats the Event, and a repeat becomes a series.
             await self._events.post(dd, change)
         await self._status.write(dd, status)
-        return self._outcome(key, situation, status)
+        seen = sighting(status, situation.groups, reports, decided.capacity)
+        return self._outcome(key, situation, status, (patience_s, decided.found.recheck_after_s), seen)
 
-    def _outcome(self, key: DeploymentKey, situation: Situation, status: JsonObject) -> Outcome:
+    def _outcome(
+        self,
+        key: DeploymentKey,
+        situation: Situation,
+        status: JsonObject,
+        deadlines_s: Sequence[float | None],
+        seen: Sighting,
+    ) -> Outcome:
         conditions = {condition["type"]: condition for condition in status["conditions"]}
         refusal, observation = situation.refusal, situation.observation
         short = refusal is not None or conditions["Degraded"]["status"] == "True"
@@ -230,13 +324,20 @@ class Reconciler:
             self.waiting.add(key)
         else:
             self.waiting.discard(key)
-        rechecks = [pod.recheck_after_s for pod in observation.pods if pod.recheck_after_s is not None]
+        later = (*deadlines_s, *(pod.recheck_after_s for pod in observation.pods))
+        rechecks = [seconds for seconds in later if seconds is not None]
         if observation.unread:
             rechecks.append(REPORT_RECHECK_S)
         if unschedulable or (refusal is not None and not refusal.stalled):
             rechecks.append(WAITING_RECHECK_S)
         plan = "refused" if not situation.groups else "planned" if refusal is None else "partial"
-        return Outcome(min(rechecks, default=None), conditions["Ready"]["reason"], plan)
+        return Outcome(min(rechecks, default=None), conditions["Ready"]["reason"], plan, seen)
+
+
+def _history(name: str, raw: JsonObject, children: Children) -> History:
+    return read_history(
+        raw.get("status") or {}, lambda group, plan: plan_document(name, group, plan, children)
+    )
 
 
 def _owner(key: DeploymentKey) -> Owner:

@@ -12,6 +12,7 @@ from diffusion_operator.kube.resources import (
     NODES,
     PODS,
     REPLICA_SETS,
+    RESOURCE_QUOTAS,
     Resource,
 )
 from diffusion_operator.reconcile.keys import CAPACITY, DeploymentKey, Key
@@ -32,7 +33,7 @@ class Wakes:
     def __call__(
         self, resource: Resource, identity: Identity, before: Entry | None, after: Entry | None, own: bool
     ) -> None:
-        if resource is NODES:
+        if resource in (NODES, RESOURCE_QUOTAS):
             if (before and before.view) != (after and after.view):
                 self._add(CAPACITY)
             return

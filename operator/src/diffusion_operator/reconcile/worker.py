@@ -18,6 +18,7 @@ from diffusion_operator.kube.lease import LeaseLost
 from diffusion_operator.kube.resources import DIFFUSION_DEPLOYMENTS
 from diffusion_operator.reconcile.children import ChildLeaving
 from diffusion_operator.reconcile.keys import CapacityKey, DeploymentKey, Key
+from diffusion_operator.reconcile.log_context import reconciling
 from diffusion_operator.reconcile.metrics import Metrics
 from diffusion_operator.reconcile.mirror import Mirror
 from diffusion_operator.reconcile.queue import KeyedQueue, QueueClosed
@@ -53,12 +54,19 @@ async def _serve(key: Key, queue: KeyedQueue[Key], reconciler: Reconciler, metri
             queue.add(waiting)
         return
     started_s = time.monotonic()
-    outcome, result = await _attempt(key, queue, reconciler)
+    with reconciling(key):
+        outcome, result = await _attempt(key, queue, reconciler)
     metrics.duration_seconds.observe(time.monotonic() - started_s)
     metrics.reconciles.labels(result).inc()
     if outcome is None:
         return
     metrics.plans.labels(outcome.plan, outcome.reason).inc()
+    if outcome.seen is None:
+        metrics.forget_deployment(key)
+    else:
+        metrics.observe_deployment(key, outcome.seen)
+        if outcome.seen.capacity:
+            metrics.observe_capacity(outcome.seen.capacity)
     queue.forget(key)
     if outcome.recheck_after_s is not None:
         queue.add_after(key, outcome.recheck_after_s)

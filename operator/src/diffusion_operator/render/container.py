@@ -10,16 +10,22 @@ from typing import Any
 from diffusion_operator.api.deployment import DiffusionDeployment
 from diffusion_operator.api.pod import EnvVar
 from diffusion_operator.placement.decision import GroupDecision
+from diffusion_operator.placement.host_memory import planned_host_bytes
+from diffusion_operator.render.drain import DRAIN_VARIABLE, drain_seconds
 from diffusion_operator.render.settings import RenderSettings
 
 ENGINE_CONTAINER = "engine"
 API_PORT = 8000
 MANAGEMENT_PORT = 9000
+MANAGEMENT_PORT_NAME = "management"
+API_KEY_VARIABLE = "DIFFUSION_API_KEY"  # read by diffusion_runtime.server.api_key
 PLAN_FOLDER = "/etc/diffusion"
 PLAN_PATH = f"{PLAN_FOLDER}/plan.json"
 SCRATCH_FOLDER = "/tmp"  # noqa: S108 - the mount point of an emptyDir of the pod's own
 STARTUP_PERIOD_S = 5
-STARTUP_LIMIT_S = 15 * 60
+# The engine ends by itself when it cannot start, and the operator judges a roll-out by its progress; kubelet
+# only ends what is beyond both.
+STARTUP_LIMIT_S = 6 * 3600
 
 
 def engine_container(
@@ -28,14 +34,14 @@ def engine_container(
     """The only container of the pod."""
     return {
         "name": ENGINE_CONTAINER,
-        "image": settings.engine_image,
+        "image": group.engine_image or settings.engine_image,
         "imagePullPolicy": settings.engine_image_pull_policy,
         "command": ["diffusion-runtime", "serve", "--plan", PLAN_PATH],
         "ports": [
             {"name": "http", "containerPort": API_PORT, "protocol": "TCP"},
-            {"name": "management", "containerPort": MANAGEMENT_PORT, "protocol": "TCP"},
+            {"name": MANAGEMENT_PORT_NAME, "containerPort": MANAGEMENT_PORT, "protocol": "TCP"},
         ],
-        "env": _env(dd),
+        "env": _env(dd, group),
         "resources": _resources(dd, group),
         "startupProbe": _probe("/startupz", STARTUP_PERIOD_S, STARTUP_LIMIT_S // STARTUP_PERIOD_S),
         "livenessProbe": _probe("/livez", 10, 6),
@@ -51,15 +57,24 @@ def engine_container(
 
 def _probe(path: str, period_s: int, failures: int) -> dict[str, Any]:
     return {
-        "httpGet": {"path": path, "port": "management"},
+        "httpGet": {"path": path, "port": MANAGEMENT_PORT_NAME},
         "periodSeconds": period_s,
         "failureThreshold": failures,
         "timeoutSeconds": 5,
     }
 
 
-def _env(dd: DiffusionDeployment) -> list[dict[str, Any]]:
-    fixed = [{"name": "HF_HUB_OFFLINE", "value": "1"}, {"name": "HOME", "value": SCRATCH_FOLDER}]
+def _env(dd: DiffusionDeployment, group: GroupDecision) -> list[dict[str, Any]]:
+    fixed: list[dict[str, Any]] = [
+        {"name": "HF_HUB_OFFLINE", "value": "1"},
+        {"name": "HOME", "value": SCRATCH_FOLDER},
+        # A variable and no flag: an engine that does not know it starts all the same.
+        {"name": DRAIN_VARIABLE, "value": str(drain_seconds(dd, group.plan))},
+    ]
+    key = dd.spec.service.api_key_secret_ref if dd.spec.service else None
+    if key is not None:
+        # The kubelet reads the Secret; the operator never does.
+        fixed.append({"name": API_KEY_VARIABLE, "valueFrom": {"secretKeyRef": key.to_dict()}})
     return fixed + [_variable(variable) for variable in (dd.spec.pod.env if dd.spec.pod else None) or ()]
 
 
@@ -70,9 +85,15 @@ def _variable(variable: EnvVar) -> dict[str, Any]:
 
 
 def _resources(dd: DiffusionDeployment, group: GroupDecision) -> dict[str, Any]:
+    """What the user writes, the GPUs, and the host memory that the plan counts on where nobody names one."""
     wish = dd.spec.pod.resources.to_dict() if dd.spec.pod and dd.spec.pod.resources else {}
     gpus = {group.resource_name: str(group.plan.gpus_per_replica)}
-    return {kind: {**_texts(wish.get(kind, {})), **gpus} for kind in ("requests", "limits")}
+    named = any("memory" in wish.get(kind, {}) for kind in ("requests", "limits"))
+    host = 0 if named else planned_host_bytes(group.plan)
+    resources = {kind: {**_texts(wish.get(kind, {})), **gpus} for kind in ("requests", "limits")}
+    if host:
+        resources["requests"]["memory"] = str(host)
+    return resources
 
 
 def _texts(amounts: dict[str, Any]) -> dict[str, str]:

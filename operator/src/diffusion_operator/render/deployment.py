@@ -19,15 +19,14 @@ from diffusion_operator.api.names import (
     plan_config_map_name,
 )
 from diffusion_operator.api.pod import PodVolume
-from diffusion_operator.api.quantities import parse_duration_seconds
 from diffusion_operator.placement.decision import GroupDecision, Rollout
 from diffusion_operator.render.container import engine_container
+from diffusion_operator.render.drain import drain_seconds
 from diffusion_operator.render.metadata import Manifest, child_metadata
 from diffusion_operator.render.scheduling import scheduling_fields
 from diffusion_operator.render.settings import RenderSettings
 
 UID = 10001
-DRAIN_SECONDS = 120
 PROGRESS_DEADLINE_SECONDS = 1200
 SHM_LIMIT = "8Gi"
 _PULL_POLICIES = {"ifNotPresent": "IfNotPresent", "always": "Always", "never": "Never"}
@@ -76,13 +75,11 @@ def _pod_metadata(dd: DiffusionDeployment, group: GroupDecision) -> dict[str, An
 
 
 def _pod_spec(dd: DiffusionDeployment, group: GroupDecision, settings: RenderSettings) -> dict[str, Any]:
-    rollout = dd.spec.rollout
-    drain = rollout.drain_timeout if rollout else None
     spec: dict[str, Any] = {
         "serviceAccountName": dd.name,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": parse_duration_seconds(drain) if drain else DRAIN_SECONDS,
+        "terminationGracePeriodSeconds": drain_seconds(dd, group.plan),
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": UID,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from diffusion_operator.api.deployment import DiffusionDeployment
+from diffusion_operator.inventory.selection import Toleration
 from diffusion_operator.placement.decision import GroupDecision
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -15,6 +16,7 @@ def scheduling_fields(dd: DiffusionDeployment, group: GroupDecision) -> dict[str
     hardware = dd.spec.hardware.to_dict() if dd.spec.hardware else {}
     own = {"key": group.resource_name, "operator": "Exists"}
     tolerations = [own, *(t for t in hardware.get("tolerations", []) if t != own)]
+    tolerations += [t for t in map(_toleration, group.tolerations) if t not in tolerations]
     fields: dict[str, Any] = {
         "nodeSelector": {**hardware.get("nodeSelector", {}), **group.node_selector},
         "tolerations": tolerations,
@@ -23,6 +25,17 @@ def scheduling_fields(dd: DiffusionDeployment, group: GroupDecision) -> dict[str
     if group.without_label:
         affinity = _without_label(affinity, group.without_label)
     return fields | ({"affinity": affinity} if affinity else {})
+
+
+def _toleration(toleration: Toleration) -> dict[str, Any]:
+    """Of a node pool; in Kubernetes' spelling, without what is empty."""
+    fields = {
+        "key": toleration.key,
+        "operator": toleration.operator,
+        "value": toleration.value,
+        "effect": toleration.effect,
+    }
+    return {name: value for name, value in fields.items() if value}
 
 
 def _without_label(affinity: dict[str, Any], label: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from diffusion_runtime.commands.generate import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_NOTHING_FITS, node_here
 from diffusion_runtime.commands.here import versions_here
+from diffusion_runtime.commands.local_model import add_fetch_flags, local_model
 from diffusion_runtime.commands.measurement import Failed, Measured, calibration_of, measure
 from diffusion_runtime.commands.planning_flags import (
     add_model_flag,
@@ -27,9 +28,11 @@ from diffusion_runtime.commands.planning_flags import (
     workload_from_flags,
 )
 from diffusion_runtime.commands.sweep import PLANNED, Candidate, Sweep, size_words, sizes_from_flag, sweep
+from diffusion_runtime.loading.remote.source import FetchFailed
 from diffusion_runtime.planning.documents import Plan
 from diffusion_runtime.planning.errors import BadRequest
 from diffusion_runtime.planning.explain import format_bytes, format_seconds, layout_summary, residency_summary
+from diffusion_runtime.planning.facts import ModelFacts
 
 HELP = "measure modes, layouts and sizes on this machine"
 MAX_REPEATS = 9
@@ -39,6 +42,7 @@ MODES = "speed,auto,0.5,memory"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `bench`; those of the planner say what every candidate has in common."""
     add_model_flag(parser)
+    add_fetch_flags(parser)
     group = parser.add_argument_group("what is measured")
     group.add_argument("--modes", default=MODES, help=f"modes or biases, comma separated (default {MODES})")
     group.add_argument(
@@ -57,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     """0 measured, 1 every plan failed, 2 bad input, 3 no plan fits."""
     try:
         planned = _sweep(args)
+    except FetchFailed as error:
+        return _fail(EXIT_FAILED, error.message)
     except ValueError as error:  # every error of the user is one; see planning.errors
         return _fail(EXIT_BAD_INPUT, sentence(error))
     for words in planned.without_plan:
@@ -74,7 +80,7 @@ def _sweep(args: argparse.Namespace) -> Sweep:
     if not 1 <= args.repeats <= MAX_REPEATS:
         raise BadRequest("repeats", f"--repeats is {args.repeats}; give 1 to {MAX_REPEATS}.")
     _check_folder(args.output)
-    facts = facts_from_flag(args.model_path)
+    facts = _named(facts_from_flag(local_model(args)), args.model_path)
     workload = workload_from_flags(args, facts)
     shapes = workload.shapes if args.sizes is None else sizes_from_flag(args.sizes, workload.shapes[0])
     return sweep(
@@ -86,6 +92,11 @@ def _sweep(args: argparse.Namespace) -> Sweep:
         layouts=args.layouts.split(","),
         shapes=shapes,
     )
+
+
+def _named(facts: ModelFacts, model: str) -> ModelFacts:
+    """A calibration holds for the model by the name that plans ask for, not for the folder it lies in."""
+    return facts.model_copy(update={"model": facts.model.model_copy(update={"name": model})})
 
 
 def _check_folder(folder: Path) -> None:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from diffusion_runtime.commands.local_model import add_fetch_flags, local_model
 from diffusion_runtime.commands.planning_flags import (
     add_model_flag,
     add_planning_flags,
@@ -20,6 +21,7 @@ from diffusion_runtime.commands.planning_flags import (
     sentence,
     workload_from_flags,
 )
+from diffusion_runtime.loading.remote.source import FetchFailed
 from diffusion_runtime.planning.devices import GpuNode, device_from_product
 from diffusion_runtime.planning.documents import NoPlan, Plan
 from diffusion_runtime.planning.search import make_plan
@@ -32,6 +34,7 @@ FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `generate`; those of the planner are the same as of `plan`."""
     add_model_flag(parser)
+    add_fetch_flags(parser)
     parser.add_argument("--prompt", required=True)
     parser.add_argument("--negative-prompt", metavar="PROMPT")
     parser.add_argument("--seed", type=int, help="same seed, same picture (default: a new one each time)")
@@ -50,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
         if isinstance(answer, NoPlan):
             return _fail(EXIT_NOTHING_FITS, answer.message)
         return _draw(args, answer)
+    except FetchFailed as error:
+        return _fail(EXIT_FAILED, error.message)
     except ValueError as error:  # every error of the user is one; see planning.errors
         return _fail(EXIT_BAD_INPUT, sentence(error))
 
@@ -62,7 +67,7 @@ def _plan(args: argparse.Namespace) -> Plan | NoPlan:
         raise ValueError(f"--output {args.output}: folder {args.output.parent} does not exist.")
     if args.report is not None and not args.report.parent.is_dir():
         raise ValueError(f"--report {args.report}: folder {args.report.parent} does not exist.")
-    facts = facts_from_flag(args.model_path)
+    facts = facts_from_flag(local_model(args))
     intent, workload = intent_from_flags(args, facts), workload_from_flags(args, facts)
     return make_plan(facts, workload, intent, [node_here(args)])
 

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--progress-seconds", type=float, default=1800.0, help="a step or phase may take this long"
     )
     parser.add_argument(
-        "--start-seconds", type=float, default=840.0, help="a rank group is ready within this"
+        "--start-seconds", type=float, default=300.0, help="a loading rank makes progress within this"
     )
     parser.add_argument(
         "--drain-grace-seconds", type=float, default=5.0, help="still accepting after SIGTERM"

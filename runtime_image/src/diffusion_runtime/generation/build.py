@@ -16,6 +16,7 @@ from diffusion_runtime.loading.attention import apply_attention
 from diffusion_runtime.loading.compiled import CompiledBlocks
 from diffusion_runtime.loading.folder import open_folder
 from diffusion_runtime.loading.pipeline import load_pipeline
+from diffusion_runtime.loading.record import LoadRecord
 from diffusion_runtime.loading.refusal import EngineRefusal
 from diffusion_runtime.parallel.cfg import CfgBranches, apply_cfg_parallel
 from diffusion_runtime.parallel.fsdp import shard
@@ -24,6 +25,7 @@ from diffusion_runtime.parallel.ulysses import apply_ulysses
 from diffusion_runtime.planning.documents import ComponentKind, Execution
 from diffusion_runtime.residency.owner import ComponentOwner, Phase
 from diffusion_runtime.residency.placement import place
+from diffusion_runtime.storage import Fill
 
 from .call import FamilyCall
 from .families import CALLS
@@ -67,14 +69,23 @@ def rank_device(execution: Execution, rank: int) -> torch.device:
     return torch.device("cuda", rank)
 
 
-def build(model_path: str, execution: Execution, rank: int, device: torch.device) -> BuiltPipeline:
-    """Load, place and split every component as the plan says (the ranks have joined)."""
+def build(
+    model_path: str,
+    execution: Execution,
+    rank: int,
+    device: torch.device,
+    record: LoadRecord | None = None,
+) -> BuiltPipeline:
+    """Load, place and split every component as the plan says (the ranks have joined).
+
+    `record` learns bytes and seconds while it runs.
+    """
     folder = open_folder(Path(model_path))
     mesh = layout_mesh(execution.layout, device)
     owner = ComponentOwner(device)
     compiled = CompiledBlocks(folder.family.varying) if execution.compile.enabled else None
 
-    def place_component(name: str, module: torch.nn.Module) -> None:
+    def place_component(name: str, module: torch.nn.Module, fill: Fill) -> None:
         blocks = [block for path, _ in folder.blocks.get(name, ()) for block in _children(module, path)]
         if folder.kinds[name] == "transformer":
             apply_attention(module, execution.attention.backend, device.type)
@@ -83,13 +94,13 @@ def build(model_path: str, execution: Execution, rank: int, device: torch.device
         if blocks and mesh is not None and execution.layout.ulysses > 1:
             apply_ulysses(module, mesh, device)
         if blocks and execution.layout.fsdp:
-            in_use = shard(module, blocks, execution.layout.fsdp_blocks_per_unit, device)
+            in_use = shard(module, blocks, execution.layout.fsdp_blocks_per_unit, device, fill)
         else:
-            in_use = place(module, execution.residency[name], device, blocks)
+            in_use = place(module, execution.residency[name], device, fill, blocks)
         moves = execution.residency[name].mode != "resident"
         owner.add(name, module, in_use, PHASES.get(folder.kinds[name], "text"), moves=moves)
 
-    pipeline = load_pipeline(folder, execution.dtype, place_component)
+    pipeline = load_pipeline(folder, execution.dtype, place_component, record)
     _pin_device(pipeline, device)
     _set_vae(pipeline, execution)
     branches = None

@@ -53,11 +53,14 @@ class StartRank(Document):
 class Ready(Document):
     """A rank has loaded and, where blocks are compiled, drawn every declared shape once.
 
-    `load` is what loading took.
+    `load` is what loading took, `stages` its seconds part by part (see loading.record), with the import
+    before it and the warm-up after it.
     """
 
     kind: Literal["ready"] = "ready"
     load: PhaseMeasurement
+    stages: dict[str, float] = Field(default_factory=dict)
+    loaded_bytes: int = 0
     versions: dict[str, str]
 
 
@@ -91,4 +94,6 @@ class RankFailure(Document):
     rank: int | None = None
     bytes_asked: int | None = None
     bytes_free: int | None = None
+    executing_hash: str | None = None
+    """Plan or fallback that ran when it was lost; set by the engine."""
     final: bool = False

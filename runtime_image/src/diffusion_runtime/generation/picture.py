@@ -27,11 +27,15 @@ OnPhase = Callable[[str, int], None]
 
 @dataclass(frozen=True)
 class Drawn:
-    """Pixels (frames, height, width, 3) uint8 on rank 0, None elsewhere; what each phase took."""
+    """Pixels (frames, height, width, 3) uint8 on rank 0, None elsewhere; what each phase took.
+
+    `compiled`: the blocks ran compiled.
+    """
 
     pixels: torch.Tensor | None
     phases: dict[str, PhaseMeasurement]
     seconds_per_step: float
+    compiled: bool = False
 
 
 def draw(built: BuiltPipeline, request: PictureRequest, on_phase: OnPhase) -> Drawn:
@@ -40,7 +44,8 @@ def draw(built: BuiltPipeline, request: PictureRequest, on_phase: OnPhase) -> Dr
     result = _run(built, request, "pt" if built.rank == 0 else "latent", measured, on_phase)
     seconds = measured.phases["denoise"].seconds or 0.0
     pixels = _to_bytes(result) if built.rank == 0 else None
-    return Drawn(pixels, measured.phases, seconds / request.steps)
+    compiled = built.compiled is not None and built.compiled.used
+    return Drawn(pixels, measured.phases, seconds / request.steps, compiled)
 
 
 def draw_latents(built: BuiltPipeline, request: PictureRequest, on_phase: OnPhase) -> torch.Tensor:

@@ -12,11 +12,13 @@ import os
 import queue
 import sys
 import threading
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from diffusion_runtime.planning.documents import Document
+from diffusion_runtime.planning.explain import format_bytes
 
 from .failures import describe, ends_rank
 from .messages import Done, PictureFailed, PictureRequest, Ready, StartRank
@@ -85,8 +87,10 @@ class RankProcess:
 
     def _build(self, start: StartRank) -> BuiltPipeline:
         self._enter("import")
+        started = time.monotonic()
         import torch
 
+        from diffusion_runtime.loading.record import LoadRecord
         from diffusion_runtime.parallel.ranks import join
 
         from .build import build, rank_device
@@ -95,17 +99,28 @@ class RankProcess:
 
         _quiet_libraries()
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        imported = time.monotonic()
         device = rank_device(start.execution, start.rank)
         self._enter("join")
         world_size = start.execution.layout.ranks
         join(Path(start.rendezvous), start.rank, world_size, device, start.collective_timeout_s)
         self._enter("load")
         measured = Measurements(device)
+        record = LoadRecord(self._loaded)
+        record.seconds["import"] = imported - started
         with measured.phase("load"):
-            built = build(start.model_path, start.execution, start.rank, device)
-        warm(built, start.shapes, start.guidance, lambda _, step: self._enter("warm", step))
+            built = build(start.model_path, start.execution, start.rank, device, record)
+        with record.stage("warm"):
+            warm(built, start.shapes, start.guidance, lambda _, step: self._enter("warm", step))
         versions = {name: version(name) for name in VERSIONED}
-        self._channel.tell(Ready(load=measured.phases["load"], versions=versions))
+        self._channel.tell(
+            Ready(
+                load=measured.phases["load"],
+                stages=dict(record.seconds),
+                loaded_bytes=record.bytes_read,
+                versions=versions,
+            )
+        )
         return built
 
     def _draw(self, built: BuiltPipeline, request: PictureRequest) -> None:
@@ -127,9 +142,14 @@ class RankProcess:
             # A bug met by this request alone: the request pays for it, the group goes on.
             self._channel.tell(PictureFailed(message=f"{type(error).__name__}: {error}"[:1000]))
             return
-        compiled = built.compiled is not None and built.compiled.used
-        done = Done(phases=drawn.phases, seconds_per_step=drawn.seconds_per_step, compiled=compiled)
+        done = Done(phases=drawn.phases, seconds_per_step=drawn.seconds_per_step, compiled=drawn.compiled)
         self._channel.tell(done, body)
+
+    def _loaded(self, done: int, total: int) -> None:
+        """Start-up is judged by this: a slow disk is no hang."""
+        self._enter("load", 100 * done // max(total, 1))
+        sys.stderr.write(f"loading: {format_bytes(done)} of {format_bytes(total)}\n")
+        sys.stderr.flush()
 
     def _enter(self, phase: str, step: int = 0) -> None:
         self._phase = phase

@@ -1,7 +1,7 @@
-"""A checked folder to a diffusers pipeline on the CPU, each component in the planned dtype, from safetensors
-only.
+"""A checked folder to a diffusers pipeline, each component in the planned dtype, from safetensors only.
 
-Classes come from `allowed`, never from the folder; nothing is fetched and no code of the folder runs.
+Classes come from `allowed`, never from the folder; nothing is fetched and no code of the folder runs. Where
+weights go is not decided here: each component is handed on without storage, with the call that fills it.
 """
 
 from __future__ import annotations
@@ -12,58 +12,48 @@ from typing import Any
 
 import torch
 
+from diffusion_runtime.models.folder import component_tensors
 from diffusion_runtime.planning.documents import DtypeName
+from diffusion_runtime.storage import Fill
 
 from .allowed import AllowedPart
-from .folder import BROKEN_FOLDER, ModelFolder
-from .refusal import EngineRefusal
+from .component import open_component
+from .folder import ModelFolder
+from .record import LoadRecord
 
 TORCH_DTYPE: dict[DtypeName, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
     "float32": torch.float32,
 }
+Place = Callable[[str, torch.nn.Module, Fill], None]
 
 
 def load_pipeline(
-    folder: ModelFolder, dtype: dict[str, DtypeName], place: Callable[[str, torch.nn.Module], None]
+    folder: ModelFolder, dtype: dict[str, DtypeName], place: Place, record: LoadRecord | None = None
 ) -> Any:
-    """The family's pipeline. `place(name, module)` runs after each component, so host memory holds one at a
-    time.
+    """The family's pipeline. `place(name, module, fill)` gives each component its storage and fills it.
 
     Raises EngineRefusal when a component's files lack weights of its class or bring others.
     """
+    record = record or LoadRecord()
+    weighty = [name for name, part in folder.family.parts.items() if part.weights]
+    for name in weighty:
+        stored = component_tensors(folder.path / name).values()
+        record.expect(sum(entry.stored_bytes for entry in stored))
     parts: dict[str, Any] = {}
     for name, part in folder.family.parts.items():
         if part.weights:
-            module = _load_component(folder, name, part, TORCH_DTYPE[dtype[name]])
-            place(name, module)
+            module, fill = open_component(folder.path / name, _class(part), TORCH_DTYPE[dtype[name]], record)
+            with record.stage("place"):
+                place(name, module, fill)
             parts[name] = module
         else:
-            parts[name] = _class(part).from_pretrained(str(folder.path / name), local_files_only=True)
+            with record.stage("build"):
+                parts[name] = _class(part).from_pretrained(str(folder.path / name), local_files_only=True)
     pipeline = getattr(importlib.import_module("diffusers"), folder.family.pipeline_class)(**parts)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def _load_component(folder: ModelFolder, name: str, part: AllowedPart, dtype: torch.dtype) -> torch.nn.Module:
-    module, info = _class(part).from_pretrained(
-        str(folder.path / name),
-        local_files_only=True,
-        use_safetensors=True,
-        output_loading_info=True,
-        dtype=dtype,
-    )
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if info.get(kind):
-            words = kind.replace("_", " ")
-            first = min(str(key) for key in info[kind])
-            raise EngineRefusal(
-                BROKEN_FOLDER, f"{folder.path / name} does not fit {part.class_name}: {words} {first}."
-            )
-    module.requires_grad_(False)
-    loaded: torch.nn.Module = module.eval()
-    return loaded
 
 
 def _class(part: AllowedPart) -> Any:

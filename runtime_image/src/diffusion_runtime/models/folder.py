@@ -51,7 +51,7 @@ def count_folder(folder: Path, family: Family, index: Mapping[str, Any]) -> Inve
 
 def _part(folder: Path, name: str, class_name: str, rule: ComponentRule) -> Part:
     config = _json(folder / "config.json")
-    tensors = _tensors(folder)
+    tensors = component_tensors(folder)
     counted = {key: t for key, t in tensors.items() if rule.tied.get(key) not in tensors}
     kept = {key: t.elements for key, t in counted.items() if set(key.split(".")) & set(rule.kept_float32)}
     blocks = tuple(_blocks(path, counted, kept) for path in _block_paths(rule, counted))
@@ -101,7 +101,7 @@ def _check_layers(folder: Path, config: Mapping[str, Any], keys: tuple[str, ...]
         raise BadModelFolder(f"{folder / 'config.json'} says {words}, but the weights hold {found} blocks.")
 
 
-def _tensors(folder: Path) -> dict[str, TensorEntry]:
+def component_tensors(folder: Path) -> dict[str, TensorEntry]:
     """All tensors of a component: one file, or the shards that its index names."""
     for base in _BASENAMES:
         index = folder / f"{base}.safetensors.index.json"

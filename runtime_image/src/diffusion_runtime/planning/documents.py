@@ -111,11 +111,11 @@ class VaeSettings(Document):
 
 
 class ModelRef(Document):
-    """Which weights. `source` is `builtIn`, `path` or `huggingFace`."""
+    """Which weights. `source` is `builtIn`, `path`, `huggingFace` or `s3`."""
 
     name: str
     family: str
-    source: Literal["builtIn", "path", "huggingFace"] = "builtIn"
+    source: Literal["builtIn", "path", "huggingFace", "s3"] = "builtIn"
     path: str | None = None
     revision: str | None = None
 
@@ -266,6 +266,12 @@ class EngineReport(Document):
     ranks: Positive
     planned_peak_per_gpu_bytes: NonNegative
     load_seconds: float | None = None
+    load_idle_seconds: float | None = None
+    """Seconds since loading got on last; only while loading."""
+    load_stages: dict[str, float] = Field(default_factory=dict)
+    """Seconds of the slowest rank: import, build, read, place, warm."""
+    loaded_bytes: NonNegative = 0
+    """Bytes that all ranks read from files."""
     seconds_per_step: float | None = None
     seconds_per_request: float | None = None
     phases: dict[str, PhaseMeasurement] = Field(default_factory=dict)

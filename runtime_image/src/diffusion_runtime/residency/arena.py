@@ -1,13 +1,11 @@
-"""One piece of host memory of exact size for all streamed blocks, page-locked where a GPU reads it.
+"""Where each of several parameters lies in one piece of memory of exact size.
 
-torch's own pinned allocator rounds up to powers of two (6 GiB asked, 10 GiB locked), so plain memory is
-registered with CUDA instead, which is also faster. Nothing here knows when a block is needed.
+Nothing here knows when a parameter is needed, nor where the memory comes from.
 """
 
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -36,18 +34,6 @@ def pack(tensors: Iterable[torch.Tensor]) -> tuple[tuple[PackedTensor, ...], int
     places, end = [], 0
     for tensor in tensors:
         places.append(PackedTensor(end, tensor.shape, tensor.dtype))
-        end += -(-tensor.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        size = tensor.numel() * tensor.dtype.itemsize
+        end += -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
     return tuple(places), end
-
-
-def lock(arena: torch.Tensor, device: torch.device) -> None:
-    """Register a filled arena with CUDA until it is freed; nothing to do when `device` is no GPU.
-
-    Filled first, because pages that exist are registered faster. Raises RuntimeError when the driver refuses.
-    """
-    if device.type != "cuda" or not arena.nbytes:
-        return
-    runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
-    address = arena.data_ptr()
-    torch.cuda.check_error(int(runtime.cudaHostRegister(address, arena.nbytes, 0)))
-    weakref.finalize(arena, runtime.cudaHostUnregister, address).atexit = False

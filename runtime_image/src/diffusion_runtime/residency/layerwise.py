@@ -16,7 +16,9 @@ from typing import Any
 
 import torch
 
-from .arena import PackedTensor, lock, pack
+from diffusion_runtime.storage import Fill, Target, empty_like_on, host_bytes, lock, put
+
+from .arena import PackedTensor, pack
 
 
 class BlockState(Enum):
@@ -56,10 +58,20 @@ def spread(blocks: int, chosen: int) -> frozenset[int]:
 
 
 class LayerwiseBlocks:
-    """Owns the blocks' weights from construction on. Forwards work inside `in_use()` only."""
+    """Owns the blocks' weights from construction on. Forwards work inside `in_use()` only.
+
+    `module` holds the blocks and has parameters on the meta device; all of it is filled, in one call, with
+    streamed blocks in one host arena and everything else on the device.
+    """
 
     def __init__(
-        self, blocks: Sequence[torch.nn.Module], prefetch: int, resident: int, device: torch.device
+        self,
+        module: torch.nn.Module,
+        blocks: Sequence[torch.nn.Module],
+        prefetch: int,
+        resident: int,
+        device: torch.device,
+        fill: Fill,
     ) -> None:
         self._device = device
         self._resident = spread(len(blocks), resident)
@@ -68,7 +80,7 @@ class LayerwiseBlocks:
         self._empty: dict[torch.dtype, torch.Tensor] = {}
         self._slots: list[Slot] = []
         self._copies = _copy_stream(device)
-        self._blocks = self._take(blocks)
+        self._blocks = self._take(module, blocks, fill)
         for position, index in enumerate(self._order):
             blocks[index].register_forward_pre_hook(self._before(position))
             if self._slot_count < len(self._order):
@@ -109,25 +121,35 @@ class LayerwiseBlocks:
         finally:
             self._leave()
 
-    def _take(self, blocks: Sequence[torch.nn.Module]) -> list[StreamedBlock]:
-        """Copy streamed blocks into the arena one by one, emptying each; move everything else."""
-        for index in self._resident:
-            blocks[index].to(self._device)
-        packed = [pack(blocks[index].parameters()) for index in self._order]
-        arena = torch.empty(sum(size for _, size in packed), dtype=torch.uint8)
-        taken, start = [], 0
-        for index, (places, size) in zip(self._order, packed, strict=True):
-            block = StreamedBlock(tuple(blocks[index].parameters()), places, arena[start : start + size])
-            for parameter, place in zip(block.parameters, places, strict=True):
-                place.view(block.host).copy_(parameter.data)
-                parameter.data = self._nothing(parameter.dtype)
-            for buffer in blocks[index].buffers():
-                buffer.data = buffer.data.to(self._device)
-            taken.append(block)
-            start += size
-        lock(arena, self._device)
-        self._arena = arena
-        return taken
+    def _take(
+        self, module: torch.nn.Module, blocks: Sequence[torch.nn.Module], fill: Fill
+    ) -> list[StreamedBlock]:
+        """Streamed blocks into the arena, emptying each; everything else onto the device for good."""
+        names = {id(parameter): name for name, parameter in module.named_parameters()}
+        streamed = [list(blocks[index].parameters()) for index in self._order]
+        packed = [pack(parameters) for parameters in streamed]
+        self._arena = host_bytes(sum(size for _, size in packed))
+        storage: dict[str, torch.Tensor] = {}
+        targets: list[Target] = []
+        pieces = torch.split(self._arena, [size for _, size in packed]) if packed else ()
+        for parameters, (places, _), piece in zip(streamed, packed, pieces, strict=True):
+            for parameter, place in zip(parameters, places, strict=True):
+                name = names[id(parameter)]
+                targets.append((name, place.view(piece), 0))
+                storage[name] = self._nothing(parameter.dtype)
+        for name, parameter in module.named_parameters():
+            if name not in storage:
+                storage[name] = empty_like_on(parameter, self._device)
+                targets.append((name, storage[name], 0))
+        fill(targets)
+        lock(self._arena, self._device)
+        put(module, storage)
+        for buffer in module.buffers():
+            buffer.data = buffer.data.to(self._device)
+        return [
+            StreamedBlock(tuple(blocks[index].parameters()), places, piece)
+            for index, (places, _), piece in zip(self._order, packed, pieces, strict=True)
+        ]
 
     def _before(self, position: int) -> Any:
         def hook(*_: Any) -> None:
@@ -214,11 +236,7 @@ def stream_blocks(
     prefetch: int,
     resident: int,
     device: torch.device,
+    fill: Fill,
 ) -> LayerwiseBlocks:
-    """Stream `blocks` of `module` (loaded on the CPU); everything else of it moves to the device for good."""
-    streamed = LayerwiseBlocks(blocks, prefetch, resident, device)
-    inside = {id(parameter) for block in blocks for parameter in block.parameters()}
-    for tensor in (*module.parameters(), *module.buffers()):
-        if id(tensor) not in inside:
-            tensor.data = tensor.data.to(device)
-    return streamed
+    """Stream `blocks` of `module` (without storage yet); everything else of it stays on the device."""
+    return LayerwiseBlocks(module, blocks, prefetch, resident, device, fill)

@@ -19,10 +19,12 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from .api_key import ApiKey, KeyGate
 from .engine import Engine
 from .image_request import ImagesRequest, PictureRules, parse_images_request
 from .jobs import Job
@@ -38,10 +40,15 @@ logger = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def build_api(engine: Engine, rules: PictureRules) -> Starlette:
-    """The public application. Every answer carries x-request-id and x-diffusion-plan."""
+def build_api(engine: Engine, rules: PictureRules, key: ApiKey | None = None) -> Starlette:
+    """The public application. Every answer carries x-request-id and x-diffusion-plan.
+
+    With a `key`, every path asks for it.
+    """
     api = Api(engine, rules)
+    gate = [] if key is None else [Middleware(KeyGate, key=key, answer=api.with_headers)]
     return Starlette(
+        middleware=gate,
         routes=[
             Route("/v1/images/generations", api.answered(api.generate), methods=["POST"]),
             Route("/v1/models", api.answered(api.models), methods=["GET"]),
@@ -71,16 +78,23 @@ class Api:
                 response = ApiError(
                     500, "The engine met a bug of its own; see its log.", code="internal"
                 ).response()
-            return self._with_headers(request, response)
+            return self.with_headers(request, response)
 
         return answer
+
+    def with_headers(self, request: Request, response: Response) -> Response:
+        """The same answer with our two headers."""
+        given = request.headers.get("x-request-id", "")
+        response.headers["x-request-id"] = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        response.headers["x-diffusion-plan"] = self._engine.report.executing_hash
+        return response
 
     async def answered_error(self, request: Request, error: Exception) -> Response:
         """No such route or method."""
         status = error.status_code if isinstance(error, HTTPException) else 500
         message = f"{request.method} {request.url.path} is not served here."
         code = "method_not_allowed" if status == 405 else "not_found"
-        return self._with_headers(request, ApiError(status, message, code=code).response())
+        return self.with_headers(request, ApiError(status, message, code=code).response())
 
     async def models(self, _: Request) -> Response:
         """The one model of this engine, as a list."""
@@ -133,12 +147,6 @@ class Api:
         if seconds is None:
             return DEFAULT_RETRY_S
         return max(1, math.ceil(seconds * (1 + self._engine.queue.ahead)))
-
-    def _with_headers(self, request: Request, response: Response) -> Response:
-        given = request.headers.get("x-request-id", "")
-        response.headers["x-request-id"] = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        response.headers["x-diffusion-plan"] = self._engine.report.executing_hash
-        return response
 
 
 async def _json_body(request: Request) -> Any:

@@ -57,6 +57,8 @@ class Engine:
         self.report: EngineReport = reports.first_report(plan)
         self.queue = JobQueue(limits.queue_capacity)
         self.process_ids: list[int] = []
+        metrics.queue_seconds.set_function(self.queue_seconds)
+        self._group: RankGroup | None = None
         self._start_group = start_group
         self._limits = limits
         self._clock = clock
@@ -71,6 +73,18 @@ class Engine:
     def ready(self) -> bool:
         """Whether requests are served now."""
         return self.report.state == "ready"
+
+    def queue_seconds(self) -> float:
+        """Seconds of accepted work. Until a picture was drawn, each counts as the plan predicts."""
+        each_s = self.report.seconds_per_request or self.plan.time.per_request_seconds
+        return self.queue.pictures_ahead * each_s
+
+    def report_now(self) -> EngineReport:
+        """The report, and while a group loads how long ago it got on."""
+        at = self._group.progress_at if self._group is not None and self.report.state == "loading" else None
+        if at is None:
+            return self.report
+        return self.report.model_copy(update={"load_idle_seconds": round(self._clock() - at, 1)})
 
     def submit(self, requests: Sequence[PictureRequest]) -> Job:
         """Accept a request. Raises QueueFull or NotServing."""
@@ -116,6 +130,7 @@ class Engine:
     async def _run_group(self, group: RankGroup, drained: asyncio.Task[None]) -> RankFailure | None:
         """One group's life; None when the engine drained, else why the group was lost."""
         self.report = reports.executing(self.report, self.plan, self._executions[0], self._why)
+        self._group = group
         try:
             start = asyncio.create_task(group.start())
             await asyncio.wait({start, drained}, return_when=asyncio.FIRST_COMPLETED)
@@ -131,7 +146,7 @@ class Engine:
         except GroupFailed as lost:
             return lost.failure
         finally:
-            self.process_ids = []
+            self.process_ids, self._group = [], None
             await group.close()
 
     async def _feed(self, group: RankGroup, drained: asyncio.Task[None]) -> RankFailure | None:
@@ -254,6 +269,8 @@ class Engine:
 
     def _end(self, ended: EngineEnded) -> None:
         self._accepting = False
+        executing = self.report.executing_hash
+        ended.failure = ended.failure.model_copy(update={"executing_hash": executing})
         self.report = reports.with_failure(self.report, ended.failure)
         self._set_state("failed")
         self.queue.fail_all(ended)

@@ -49,6 +49,7 @@ class JobQueue:
         self._waiting: deque[Job] = deque()
         self._arrived = asyncio.Event()
         self._running = False
+        self._running_pictures = 0
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -59,6 +60,11 @@ class JobQueue:
     def ahead(self) -> int:
         """Jobs that a new one would wait for."""
         return len(self._waiting) + int(self._running)
+
+    @property
+    def pictures_ahead(self) -> int:
+        """Pictures of those jobs; the running job counts whole."""
+        return sum(len(job.requests) for job in self._waiting) + self._running_pictures
 
     def put(self, job: Job) -> None:
         """Accept a job; QueueFull when `capacity` jobs wait already."""
@@ -84,7 +90,7 @@ class JobQueue:
     def take(self) -> Job:
         """The oldest job, which runs until `finished`."""
         job = self._waiting.popleft()
-        self._running = True
+        self._running, self._running_pictures = True, len(job.requests)
         if not self._waiting:
             self._arrived.clear()
         return job
@@ -96,7 +102,7 @@ class JobQueue:
 
     def finished(self) -> None:
         """The running job is answered."""
-        self._running = False
+        self._running, self._running_pictures = False, 0
         if not self._waiting:
             self.idle.set()
 

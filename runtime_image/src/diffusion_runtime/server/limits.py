@@ -10,7 +10,8 @@ class Limits:
     """`heartbeat_s`: a rank that is silent, or stopped by a signal, for longer is hung; with the time between
     two looks that is under 30 s. `collective_s`: ranks wait for each other this long inside of a collective.
     `progress_s`: a step or phase of a rank that is alive ends within this; long, because a decode on a CPU
-    takes many minutes. `start_s`: a group is ready within this. `settle_s`: after a first sign of failure,
+    takes many minutes. `start_s`: a loading rank gets on within this; how long loading takes in all is no
+    matter. `settle_s`: after a first sign of failure,
     other ranks have this long to give a better reason. `drain_grace_s`: requests still accepted after
     SIGTERM, while endpoints are withdrawn. `drain_s`: from SIGTERM to the end, as the pod is given it; None:
     as long as the accepted requests take.
@@ -20,7 +21,7 @@ class Limits:
     heartbeat_s: float = 20.0
     collective_s: float = 300.0
     progress_s: float = 1800.0
-    start_s: float = 840.0  # below the operator's startup probe, so that we say what is slow
+    start_s: float = 300.0
     settle_s: float = 2.0
     drain_grace_s: float = 5.0
     drain_s: float | None = None

@@ -33,7 +33,7 @@ def build_management(engine: Engine) -> Starlette:
         return Response(engine.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     async def report(_: Request) -> Response:
-        return Response(engine.report.to_json(), media_type="application/json")
+        return Response(engine.report_now().to_json(), media_type="application/json")
 
     routes = {
         "/livez": livez,

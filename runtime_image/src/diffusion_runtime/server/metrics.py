@@ -25,6 +25,11 @@ class EngineMetrics:
         self.queue_length = Gauge(
             "diffusion_engine_queue_length", "Accepted requests that wait.", registry=self.registry
         )
+        self.queue_seconds = Gauge(
+            "diffusion_engine_queue_seconds",
+            "Seconds until all accepted requests are drawn, by what the last picture took.",
+            registry=self.registry,
+        )
         self.running = Gauge(
             "diffusion_engine_requests_running", "Requests being drawn.", registry=self.registry
         )

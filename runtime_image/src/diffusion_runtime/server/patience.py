@@ -14,21 +14,26 @@ from .limits import Limits
 @dataclass(frozen=True)
 class Signs:
     """What is known of a rank; times are the clock's. `stopped_at`: since when its process is stopped by a
-    signal, None while it runs. `heard_at` is None while nobody asks it (it is still loading).
+    signal, None while it runs. `heard_at` is None while nobody asks it (it is still loading). `loading`: it
+    reads weights and tells how far it is; warming up counts as drawing.
     """
 
     heard_at: float | None
     progress_at: float
     drawing: bool
     stopped_at: float | None = None
+    loading: bool = False
 
 
 def overdue(signs: Signs, now: float, limits: Limits) -> str | None:
     """What the rank failed to do in time, in words; None while there is reason to wait."""
-    if signs.stopped_at is not None and now - signs.stopped_at > limits.heartbeat_s:
+    silent = signs.heard_at is not None and now - signs.heard_at > limits.heartbeat_s
+    if signs.stopped_at is not None and (silent or now - signs.stopped_at > limits.heartbeat_s):
         return f"was stopped by a signal for {limits.heartbeat_s:.0f} s"
-    if signs.heard_at is not None and now - signs.heard_at > limits.heartbeat_s:
+    if silent:
         return f"gave no sign of life for {limits.heartbeat_s:.0f} s"
+    if signs.loading and now - signs.progress_at > limits.start_s:
+        return f"made no progress with loading for {limits.start_s:.0f} s"
     if signs.drawing and now - signs.progress_at > limits.progress_s:
         return f"made no progress for {limits.progress_s:.0f} s"
     return None

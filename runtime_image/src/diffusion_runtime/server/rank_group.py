@@ -110,6 +110,11 @@ class RankGroup:
         """Of the rank processes, in rank order."""
         return [rank.process_id for rank in self._ranks]
 
+    @property
+    def progress_at(self) -> float | None:
+        """When a rank got on last, by the clock; None before one was started."""
+        return max((rank.progress_at for rank in self._ranks), default=None)
+
     async def start(self) -> tuple[Ready, ...]:
         """Start all ranks and wait until each has loaded. Raises GroupFailed."""
         self._tasks += [asyncio.create_task(self._judge()), asyncio.create_task(self._watch())]
@@ -119,7 +124,6 @@ class RankGroup:
             self._ranks.append(handle)
             self._tasks.append(asyncio.create_task(handle.listen(self._report)))
             handle.send(self._start_frame(index).to_dict())
-        self._tasks.append(asyncio.create_task(self._expire_start()))
         ready = await self._unless_failed(self._all_ready())
         for rank in self._ranks:
             rank.heard_at = self._clock()  # before this nobody asked it
@@ -224,14 +228,8 @@ class RankGroup:
         weight = {RANK_LOST: 0, RANK_DIED: 1, RANK_HUNG: 1}
         return max(self._evidence, key=lambda failure: weight.get(failure.reason, 2))
 
-    async def _expire_start(self) -> None:
-        await asyncio.sleep(self._limits.start_s)
-        late = [rank for rank in self._ranks if not rank.ready.done()]
-        for rank in late:
-            self._hung(rank, f"was not ready after {self._limits.start_s:.0f} s")
-
     async def _watch(self) -> None:
-        """Look at every rank; ping those that are ready. While they load, only a stopped one is noticed."""
+        """Look at every rank; ping those that are ready. Those that load must get on."""
         while not self.failed.done():
             if self._asked:
                 for rank in self._ranks:

@@ -62,7 +62,14 @@ class RankHandle:
             self._stopped_at = None
         elif self._stopped_at is None:
             self._stopped_at = self._clock()
-        return Signs(self.heard_at if asked else None, self.progress_at, self.drawing, self._stopped_at)
+        starting, warming = not self.ready.done(), self.phase == "warm"
+        return Signs(
+            self.heard_at if asked else None,
+            self.progress_at,
+            self.drawing or (starting and warming),
+            self._stopped_at,
+            loading=starting and not warming,
+        )
 
     def send(self, header: dict[str, Any]) -> None:
         """Queue one frame; a rank that is gone is noticed by `listen`, not here."""

@@ -74,7 +74,14 @@ def with_ready(report: EngineReport, ranks: Sequence[Ready], driver: str | None 
     measured = tuple(RankMeasurement(rank=i, phases={"load": r.load}) for i, r in enumerate(ranks))
     versions = ranks[0].versions | ({"driver": driver} if driver else {})
     return _with_ranks(report, measured).model_copy(
-        update={"load_seconds": max(rank.load.seconds or 0.0 for rank in ranks), "versions": versions}
+        update={
+            "load_seconds": max(rank.load.seconds or 0.0 for rank in ranks),
+            "load_stages": {
+                name: max(rank.stages.get(name, 0.0) for rank in ranks) for name in ranks[0].stages
+            },
+            "loaded_bytes": sum(rank.loaded_bytes for rank in ranks),
+            "versions": versions,
+        }
     )
 
 

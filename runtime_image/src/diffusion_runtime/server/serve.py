@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import signal
 import socket
 import sys
@@ -25,6 +26,7 @@ from diffusion_runtime.loading.executable import read_plan
 from diffusion_runtime.loading.refusal import EngineRefusal
 
 from .api import build_api
+from .api_key import take_api_key
 from .limits import Limits
 from .management import build_management
 from .start import prepare
@@ -85,6 +87,7 @@ def run_server(options: ServeOptions) -> int:
 
 
 async def _serve(options: ServeOptions) -> None:
+    key = take_api_key(os.environ)
     prepared = prepare(read_plan(options.plan), options.limits)
     engine = prepared.engine
     api_socket = _listen("--port", options.host, options.port)
@@ -92,7 +95,7 @@ async def _serve(options: ServeOptions) -> None:
     _announce(api_socket, management_socket)
     # A client that never ends its body or never reads its answer must not keep an ended engine alive.
     last_answers_s = options.last_answers_s or max(1, int(options.limits.last_answers_s))
-    api = _server(build_api(engine, prepared.rules), last_answers_s)
+    api = _server(build_api(engine, prepared.rules, key), last_answers_s)
     management = _server(build_management(engine), last_answers_s)
     servers = [
         asyncio.create_task(api.serve(sockets=[api_socket])),

@@ -44,7 +44,7 @@ def termination_message(failure: RankFailure) -> bytes:
     return text
 
 
-KEYS = {"reason", "phase", "message", "rank", "bytes_asked", "bytes_free"}
+KEYS = {"reason", "phase", "message", "rank", "bytes_asked", "bytes_free", "executing_hash"}
 
 
 def write_termination_message(path: Path, failure: RankFailure) -> None:

@@ -7,13 +7,14 @@ from wrappers import DiffusionDeploymentBuilder as Dd
 from wrappers import NodeBuilder, PodBuilder
 
 
-def test_group_that_runs_all_replicas_wins_over_a_faster_one() -> None:
+def test_the_faster_group_is_filled_first_and_the_next_takes_the_rest() -> None:
     nodes = [NodeBuilder("fast").gpus(1, "NVIDIA-H200"), NodeBuilder("many").gpus(4, "NVIDIA-L40S")]
-    (group,) = Scene(nodes).decide(Dd().gpus_per_replica(1).replicas(3)).groups
-    assert (group.name, group.replicas) == ("l40s", 3)
+    decision = Scene(nodes).decide(Dd().gpus_per_replica(1).replicas(3))
+    assert [(group.name, group.replicas) for group in decision.groups] == [("h200", 1), ("l40s", 2)]
+    assert decision.refusal is None
 
 
-def test_otherwise_fewer_gpu_seconds_win() -> None:
+def test_fewer_gpu_seconds_win() -> None:
     nodes = [NodeBuilder("slow").gpus(4, "NVIDIA-L4"), NodeBuilder("fast").gpus(4, "NVIDIA-H200")]
     (group,) = Scene(nodes).decide(Dd().gpus_per_replica(1)).groups
     assert group.name == "h200"
@@ -65,3 +66,17 @@ def test_required_node_affinity_is_planned_for() -> None:
     nodes = [NodeBuilder("a").gpus(8).label("zone", "a"), NodeBuilder("b").gpus(1).label("zone", "b")]
     (group,) = Scene(nodes).decide(dd.replicas(1)).groups
     assert group.plan.gpus_per_replica == 1
+
+
+def test_mig_slices_are_a_group_of_their_own_and_take_one_slice_a_replica() -> None:
+    resource = "nvidia.com/mig-3g.40gb"
+    node = NodeBuilder("n").gpus(4, "NVIDIA-H100-80GB-HBM3-MIG-3g.40gb", resource)
+    node.label(f"{resource}.memory", "40192")
+    dd = Dd().set("hardware.resourceName", resource).replicas(2)
+    (group,) = Scene([node]).decide(dd).groups
+    assert (group.resource_name, group.replicas, group.plan.gpus_per_replica) == (resource, 2, 1)
+    assert "mig" in group.name
+    refusal = Scene([node]).decide(dd.gpus_per_replica(2)).refusal
+    assert refusal is not None
+    assert (refusal.reason, refusal.stalled) == ("LayoutUnsupported", True)
+    assert "is a MIG slice: use 1" in refusal.message

@@ -28,9 +28,6 @@ SECRET = {"name": "s", "key": "k"}
         ("task", "imageToVideo", "spec.task"),
         ("performance.calibrate", "always", "spec.performance.calibrate"),
         ("cache", {"prefetch": True}, "spec.cache"),
-        ("service.apiKeySecretRef", SECRET, "spec.service.apiKeySecretRef"),
-        ("monitoring.serviceMonitor", True, "spec.monitoring.serviceMonitor"),
-        ("monitoring.labels", {"a": "b"}, "spec.monitoring.labels"),
         ("pod.affinity.podAntiAffinity", {REQUIRED: [TERM]}, f"spec.pod.affinity.podAntiAffinity.{REQUIRED}"),
     ],
 )
@@ -46,7 +43,8 @@ def test_refused_by_name(path: str, value: Any, field: str) -> None:
     [
         ("task", "auto"),
         ("performance.calibrate", "never"),
-        ("monitoring.serviceMonitor", False),
+        ("service.apiKeySecretRef", SECRET),
+        ("monitoring", {"serviceMonitor": True, "labels": {"a": "b"}}),
         ("model.loras", []),
         ("cache", {}),
     ],

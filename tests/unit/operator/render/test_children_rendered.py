@@ -84,7 +84,7 @@ def test_engine_container_keeps_the_contract() -> None:
     ):
         assert engine[probe]["httpGet"] == {"path": path, "port": "management"}
     startup = engine["startupProbe"]
-    assert startup["periodSeconds"] * startup["failureThreshold"] == 15 * 60
+    assert startup["periodSeconds"] * startup["failureThreshold"] == 6 * 3600
 
 
 def test_selector_is_part_of_the_pod_labels() -> None:

@@ -84,6 +84,7 @@ def test_additions_arrive() -> None:
     assert engine["env"] == [
         {"name": "HF_HUB_OFFLINE", "value": "1"},
         {"name": "HOME", "value": "/tmp"},
+        {"name": "DIFFUSION_DRAIN_S", "value": "120"},
         {"name": "A", "value": "1"},
         {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
     ]

@@ -1,0 +1,29 @@
+"""A change that cannot start goes back to the plan that was ready; the old pod serves all the time."""
+
+from __future__ import annotations
+
+from cluster.room import Room, condition, is_true, manifest
+
+
+def test_a_plan_that_cannot_start_is_taken_back(room: Room) -> None:
+    room.apply(manifest("back"))
+    before = room.await_ready("back")["status"]["plan"]["hash"]
+    (old,) = (pod["metadata"]["name"] for pod in room.pods("back"))
+
+    # The engine refuses a plan for CUDA on a machine without a GPU.
+    room.apply(manifest("back", performance={"device": "cuda"}))
+    dd = room.await_dd("back", lambda dd: is_true(dd, "Degraded"), "has gone back")
+    assert condition(dd, "Degraded")["reason"] == condition(dd, "Stalled")["reason"] == "RolledBack"
+    assert "NoUsableGpu" in condition(dd, "Degraded")["message"]
+    assert condition(dd, "Ready")["reason"] == "RolledBack"
+    assert dd["status"]["plan"]["hash"] == before
+    (failure,) = dd["status"]["history"]["failed"]
+    assert failure["planHash"] != before
+    room.await_pods("back", lambda state: list(state) == [old], "only the old pod is left")
+    events = room.kubectl("get", "events", "-o", "jsonpath={.items[*].reason}").split()
+    assert events.count("RolledBack") == 1
+
+    room.apply(manifest("back"))
+    room.await_ready("back")
+    (same,) = (pod["metadata"]["name"] for pod in room.pods("back"))
+    assert same == old
