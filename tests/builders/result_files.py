@@ -10,9 +10,10 @@ import sys
 
 from full.chart import outcome as chart
 from full.planner import test_properties_at_large as planner
+from full.scale import test_a_thousand as scale
 from full.soak import test_flat_memory as soak
 
-SUITES = {"chart": chart, "planner": planner, "soak": soak}
+SUITES = {"chart": chart, "planner": planner, "scale": scale, "soak": soak}
 
 
 def main() -> int:
