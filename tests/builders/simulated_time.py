@@ -57,16 +57,14 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
         found: list[Any] = super().select(0)
         if found or timeout == 0:
             return found
-        if self._loop.under_way > 0:
+        if self._loop.under_way > 0 or timeout is None:
             found = super().select(STUCK_AFTER_S)
             if not found:
-                raise RuntimeError("a request is under way and nothing comes")
+                raise RuntimeError("nothing comes: a request is under way, or every task waits and no timer is set")
             return found
         found = super().select(GRACE_S)
         if found:
             return found
-        if timeout is None:
-            raise RuntimeError("nothing will ever happen: every task waits and no timer is set")
         self._loop.now_s += timeout
         return []
 

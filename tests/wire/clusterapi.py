@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from builders.simulated_time import SimulatedLoop
-from diffusion_operator.kube.errors import ApiError, NotFound
+from diffusion_operator.kube.errors import AlreadyExists, ApiError, NotFound
 from diffusion_operator.kube.resources import (
     CHILD_RESOURCES,
     DIFFUSION_DEPLOYMENTS,
@@ -36,7 +36,7 @@ Tell = Callable[[Resource, JsonObject], None]
 
 @dataclass(frozen=True)
 class Asked:
-    """One request. `number` counts the writes to objects (not to Events or the Lease) from 1."""
+    """One request. `number` counts the writes, except to the Lease, from 1."""
 
     at_s: float
     who: str
@@ -81,6 +81,7 @@ class ClusterApi:
     terminating: set[str] = field(default_factory=set)
     stale: dict[Key, JsonObject] | None = None
     deleted: list[tuple[str, str]] = field(default_factory=list)
+    _stale_version: int = 0
     _told: dict[Key, JsonObject] = field(default_factory=dict)
     _held_back: list[tuple[Resource, JsonObject]] = field(default_factory=list)
     _dirty: asyncio.Event = field(default_factory=asyncio.Event)
@@ -110,12 +111,23 @@ class ClusterApi:
         self._feed()
         self._dirty.set()
 
-    def go_stale(self) -> None:
-        """From now on lists and watches show the cluster as it is at this moment."""
+    def snapshot(self) -> tuple[dict[Key, JsonObject], int]:
+        """The cluster as it is now, for `go_stale`."""
         self.cluster._version_what_changed()
         self._feed()
-        self.stale = copy.deepcopy(self.cluster.objects)
-        self._stale_version = self.cluster.version
+        return copy.deepcopy(self.cluster.objects), self.cluster.version
+
+    def go_stale(self, snapshot: dict[Key, JsonObject], version: int) -> None:
+        """From now on lists show this snapshot, and watches say nothing more; reads of one object are true."""
+        self.stale, self._stale_version = snapshot, version
+        for key in {*snapshot, *self._told}:
+            live, old = self._told.get(key), snapshot.get(key)
+            if live is None and old is not None:
+                gone = copy.deepcopy(old)
+                gone["metadata"]["resourceVersion"] = str(self.cluster.version)
+                self._event(key, "DELETED", gone)
+            elif live is not None and live != old:
+                self._event(key, "MODIFIED", live)
 
     def be_fresh(self) -> None:
         """The watch cache has caught up."""
@@ -170,7 +182,7 @@ class ClusterApi:
         body = json.loads(await request.text() or "null")
         who = request.headers["User-Agent"]
         resource, namespace, name, status = _parsed(request.path)
-        counts = request.method != "GET" and resource not in (EVENTS, LEASES)
+        counts = request.method != "GET" and resource is not LEASES
         self.writes += counts
         asked = Asked(self.loop.time(), who, request.method, request.path, self.writes if counts else 0)
         fault = None if who in self.dead else self.fault(asked)
@@ -190,7 +202,7 @@ class ClusterApi:
             code = 200
         except ApiError as error:
             answer, code = None, error.status
-            words = str(error)
+            words, reason = str(error), "AlreadyExists" if isinstance(error, AlreadyExists) else ""
         self.asked.append((asked, code))
         if counts and code == 200:
             self.written_s = self.loop.time()
@@ -201,7 +213,7 @@ class ClusterApi:
             self._kill(who)
         if who in self.dead or (fault is not None and fault.lost):
             return self._reset(request, asked)
-        return web.json_response(answer) if code == 200 else _refusal(code, words, {})
+        return web.json_response(answer) if code == 200 else _refusal(code, words, {}, reason)
 
     async def _answer(
         self, request: web.Request, body: Any, resource: Resource, namespace: str, name: str, status: str
@@ -273,8 +285,8 @@ def _parsed(path: str) -> tuple[Resource, str, str, str]:
     return RESOURCES[group, version, rest[0]], namespace, name, status
 
 
-def _refusal(code: int, message: str, headers: dict[str, str]) -> web.Response:
-    body = {"kind": "Status", "apiVersion": "v1", "code": code, "message": message}
+def _refusal(code: int, message: str, headers: dict[str, str], reason: str = "") -> web.Response:
+    body = {"kind": "Status", "apiVersion": "v1", "code": code, "message": message, "reason": reason}
     return web.json_response(body, status=code, headers=headers)
 
 

@@ -19,7 +19,7 @@ from kubernetes.aio.client import Configuration
 from builders.promises import overpromised
 from builders.simulated_time import SimulatedLoop
 from diffusion_operator.kube.lease import Lease, LeaseLost, LeaseSettings
-from diffusion_operator.kube.resources import DIFFUSION_DEPLOYMENTS, WATCHED, JsonObject, Resource
+from diffusion_operator.kube.resources import DIFFUSION_DEPLOYMENTS, PODS, WATCHED, JsonObject, Resource
 from diffusion_operator.kube.rest import ClientSettings, RestKubeClient
 from diffusion_operator.reconcile.keys import Key
 from diffusion_operator.reconcile.metrics import Metrics
@@ -36,7 +36,7 @@ from wire.clusterapi import ClusterApi, leaks
 
 WORKERS = 4
 BOOKMARK_S = 60.0
-REST_S = 61.0
+QUIET_S = 61.0
 TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|\+00:00)")
 
 
@@ -205,10 +205,10 @@ class Scene:
     def stamp(self) -> None:
         self.cluster.stamp = self.now.isoformat().replace("+00:00", "Z")
 
-    async def rest(self, limit_s: float = 1500.0) -> float:
-        """Until nothing has been written for 61 simulated seconds; returns the time of the last write."""
+    async def rest(self, limit_s: float = 1500.0, *, quiet_s: float = QUIET_S) -> float:
+        """Until nothing has been written for so many simulated seconds; returns the time of the last write."""
         started_s = self.loop.time()
-        while self.loop.time() - max(started_s, self.api.written_s) < REST_S:
+        while self.loop.time() - max(started_s, self.api.written_s) < quiet_s:
             if self.loop.time() - started_s > limit_s:
                 last = [f"{one.method} {one.path}: {code}" for one, code in self.api.asked[-12:]]
                 raise AssertionError(f"no rest after {limit_s:.0f} s; last requests: {last}")
@@ -218,9 +218,26 @@ class Scene:
                 return self.api.written_s
         return self.api.written_s
 
+    def pods(self) -> set[tuple[str, str]]:
+        """Name and uid of every pod."""
+        return {
+            (name, obj["metadata"]["uid"])
+            for (plural, _, name), obj in self.cluster.objects.items()
+            if plural == PODS.plural
+        }
+
+    def condition(self, kind: str, name: str = "demo") -> JsonObject:
+        """One live condition."""
+        status = self.cluster.get_now(DIFFUSION_DEPLOYMENTS, name)["status"]
+        return next(dict(c) for c in status["conditions"] if c["type"] == kind)
+
     def state(self) -> JsonObject:
         """All that a user can see, without times."""
         return {key: _without_times(obj) for key, obj in self.cluster.state().items()}
+
+    def differs(self, expected: JsonObject) -> list[str]:
+        """Where the end state is not the expected one; for assertions that say what is wrong."""
+        return differences(self.state(), expected)
 
     def check(self) -> None:
         """What holds after every fault."""
@@ -266,8 +283,7 @@ async def serving(here: Scene, **spec: Any) -> None:
     here.start()
     here.submit(demo(**spec))
     await here.rest()
-    ready = next(c for c in dd_status(here)["conditions"] if c["type"] == "Ready")
-    assert ready["status"] == "True", ready
+    assert here.condition("Ready")["status"] == "True", here.condition("Ready")
 
 
 def dd_status(here: Scene, name: str = "demo") -> JsonObject:
@@ -281,3 +297,16 @@ def _without_times(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_times(one) for one in value]
     return "TIME" if isinstance(value, str) and TIME.fullmatch(value) else value
+
+
+def differences(found: Any, expected: Any, path: str = "") -> list[str]:
+    """Paths at which two documents differ, with both values."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        keys = sorted(found.keys() | expected.keys())
+        return [
+            one for key in keys for one in differences(found.get(key), expected.get(key), f"{path}.{key}")
+        ]
+    if isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        pairs = enumerate(zip(found, expected, strict=True))
+        return [one for index, (a, b) in pairs for one in differences(a, b, f"{path}[{index}]")]
+    return [] if found == expected else [f"{path}: {found!r:.300}, expected {expected!r:.300}"]
