@@ -18,9 +18,11 @@ from kubernetes.aio.client import Configuration
 
 from builders.promises import overpromised
 from builders.simulated_time import SimulatedLoop
+from diffusion_operator.kube.errors import ApiError
 from diffusion_operator.kube.lease import Lease, LeaseLost, LeaseSettings
 from diffusion_operator.kube.resources import DIFFUSION_DEPLOYMENTS, PODS, WATCHED, JsonObject, Resource
 from diffusion_operator.kube.rest import ClientSettings, RestKubeClient
+from diffusion_operator.reconcile.children import ANNOTATION_APPLIED_HASH
 from diffusion_operator.reconcile.keys import Key
 from diffusion_operator.reconcile.metrics import Metrics
 from diffusion_operator.reconcile.mirror import Mirror
@@ -37,6 +39,7 @@ from wire.clusterapi import ClusterApi, leaks
 WORKERS = 4
 BOOKMARK_S = 60.0
 QUIET_S = 61.0
+NOISE = ("uid", "observedGeneration", ANNOTATION_APPLIED_HASH)
 TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|\+00:00)")
 
 
@@ -115,7 +118,11 @@ class Operator:
             await work(self.queue, self.reconciler, self.metrics)
 
         async def resync_when_leading() -> None:
-            await self.mirror.refresh(self.client)  # what kopf's first list does
+            while not self.mirror.synced:  # what kopf's first lists do
+                try:
+                    await self.mirror.refresh(self.client)
+                except ApiError:
+                    await asyncio.sleep(1.5)
             await leading.wait()
             await resync(self.client, self.mirror, self.queue, (), caught_up)
 
@@ -214,8 +221,7 @@ class Scene:
                 raise AssertionError(f"no rest after {limit_s:.0f} s; last requests: {last}")
             await asyncio.sleep(2.0)
             self.stamp()
-            if not self.operator.alive and not any(one.alive for one in self.operators):
-                return self.api.written_s
+            assert any(one.alive for one in self.operators), f"every operator ended: {self.operator.ended}"
         return self.api.written_s
 
     def pods(self) -> set[tuple[str, str]]:
@@ -232,12 +238,12 @@ class Scene:
         return next(dict(c) for c in status["conditions"] if c["type"] == kind)
 
     def state(self) -> JsonObject:
-        """All that a user can see, without times."""
-        return {key: _without_times(obj) for key, obj in self.cluster.state().items()}
+        """All that a user can see, without times, uids and generations."""
+        return {key: _without_noise(obj) for key, obj in self.cluster.state().items()}
 
-    def differs(self, expected: JsonObject) -> list[str]:
-        """Where the end state is not the expected one; for assertions that say what is wrong."""
-        return differences(self.state(), expected)
+    def expect(self, expected: JsonObject, when: str = "") -> None:
+        """The end state is this one, or an assertion says where it is not."""
+        expect_same(self.state(), expected, when)
 
     def check(self) -> None:
         """What holds after every fault."""
@@ -291,12 +297,19 @@ def dd_status(here: Scene, name: str = "demo") -> JsonObject:
     return dict(here.cluster.get_now(DIFFUSION_DEPLOYMENTS, name)["status"])
 
 
-def _without_times(value: Any) -> Any:
+def _without_noise(value: Any) -> Any:
+    """Times, uids and generations differ between two runs that end alike, and hashes over them."""
     if isinstance(value, dict):
-        return {key: _without_times(one) for key, one in value.items()}
+        return {key: "ANY" if key in NOISE else _without_noise(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_without_times(one) for one in value]
+        return [_without_noise(one) for one in value]
     return "TIME" if isinstance(value, str) and TIME.fullmatch(value) else value
+
+
+def expect_same(found: JsonObject, expected: JsonObject, when: str = "") -> None:
+    """Fail with the paths at which the two differ."""
+    wrong = differences(found, expected)
+    assert wrong == [], "\n".join([when, *wrong[:20]])
 
 
 def differences(found: Any, expected: Any, path: str = "") -> list[str]:

@@ -11,11 +11,12 @@ from diffusion_operator.kube.resources import JsonObject
 from unit.reconcile.worlds import demo
 from wire.clusterapi import Asked, Fault
 from wire.faults.outcome import Case, Outcome
-from wire.operators import Scene, differences, scene
+from wire.operators import Scene, expect_same, scene
 
 NODES = (8, 8)
 FAULT_S = 60.0
 RETRY_AFTER_S = 3
+LONGEST_BACKOFF_S = 150.0
 KINDS: dict[str, Fault] = {
     "409": Fault(status=409),
     "429": Fault(status=429, retry_after_s=RETRY_AFTER_S),
@@ -58,7 +59,8 @@ async def worked(loop: SimulatedLoop, fault: Fault | None, share: float) -> tupl
 
         here.api.fault = strike
         await a_minute_of_work(here)
-        ended_s = await here.rest()
+        # The longest back-off that a minute of failures can lead to is rest, too.
+        ended_s = await here.rest(quiet_s=LONGEST_BACKOFF_S)
         here.check()
         assert pods <= here.cluster.objects.keys(), "a serving pod was touched"
         asked = here.api.asked[before:]
@@ -87,7 +89,7 @@ def storm(kind: str, share: float) -> Case:
     async def case(loop: SimulatedLoop) -> Outcome:
         expected, _ = await worked(loop, None, 0.0)
         found, outcome = await worked(loop, KINDS[kind], share)
-        assert differences(found, expected) == []
+        expect_same(found, expected)
         return outcome
 
     return case

@@ -85,10 +85,10 @@ def by_hand(deed: str, *, running: bool) -> Case:
             while here.state() != expected and loop.time() - began_s < STARTED_S:
                 await asyncio.sleep(0.1)
             restored_s = loop.time() - began_s
-            assert here.differs(expected) == [], "not put right"
+            here.expect(expected, "not put right")
             assert restored_s <= (RUNNING_S if running else STARTED_S)
             await here.rest()
-            assert here.differs(expected) == []
+            here.expect(expected)
             here.check()
             return Outcome(restored_s)
 

@@ -88,7 +88,7 @@ async def killed(
         here.start()
         ended_s = await here.rest()
         here.check()
-        assert here.differs(expected) == [], f"killed {moment} write {number}"
+        here.expect(expected, f"killed {moment} write {number}")
         return max(0.0, ended_s - started_s)
 
 
@@ -120,7 +120,7 @@ async def killed_while_deleting(loop: SimulatedLoop) -> Outcome:
             here.start()
             await here.rest()
             here.check()
-            assert here.differs({}) == []
+            here.expect({})
     return Outcome(0.0, 4)
 
 
@@ -159,5 +159,5 @@ async def answer_lost(
         ended_s = await here.rest()
         here.check()
         assert len(struck) == times
-        assert here.differs(expected) == [], f"answer of write {number} lost {times} times"
+        here.expect(expected, f"answer of write {number} lost {times} times")
         return ended_s - started_s

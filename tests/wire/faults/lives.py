@@ -8,7 +8,7 @@ from builders.simulated_time import SimulatedLoop
 from diffusion_operator.kube.resources import DEPLOYMENTS, DIFFUSION_DEPLOYMENTS
 from unit.reconcile.worlds import demo
 from wire.faults.outcome import Case, Outcome
-from wire.operators import Scene, differences, scene, serving
+from wire.operators import Scene, expect_same, scene, serving
 
 FLIPS, FLIPPING_S = 100, 10.0
 
@@ -40,7 +40,7 @@ def made_again(pause_s: float, *, garbage_s: float, restart: bool) -> Case:
             new = here.cluster.get_now(DIFFUSION_DEPLOYMENTS, "demo")["metadata"]["uid"]
             assert new != old
             here.check()
-            assert here.differs(expected) == []
+            here.expect(expected)
             return Outcome(ended_s - made_s)
 
     return case
@@ -81,7 +81,7 @@ def namespace_deleted(after_writes: int, *, children_first: bool) -> Case:
             gone_s = loop.time()
             written = here.api.writes
             await here.rest()
-            assert here.differs({}) == []
+            here.expect({})
             here.check()
             return Outcome(max(0.0, here.api.written_s - gone_s), 1, {"writesAfter": here.api.writes - written})
 
@@ -108,7 +108,7 @@ def flapping(what: str) -> Case:
             flapped_s = loop.time()
             ended_s = await here.rest()
             here.check()
-            assert differences(_serving_state(here), expected) == []
+            expect_same(_serving_state(here), expected)
             return Outcome(max(0.0, ended_s - flapped_s), 1, {"writes": here.api.writes - before})
 
     return case
