@@ -7,6 +7,7 @@ watches are fed by the server directly. Clocks are the simulated loop's.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -20,7 +21,15 @@ from builders.promises import overpromised
 from builders.simulated_time import SimulatedLoop
 from diffusion_operator.kube.errors import ApiError
 from diffusion_operator.kube.lease import Lease, LeaseLost, LeaseSettings
-from diffusion_operator.kube.resources import DIFFUSION_DEPLOYMENTS, PODS, WATCHED, JsonObject, Resource
+from diffusion_operator.kube.resources import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    DIFFUSION_DEPLOYMENTS,
+    PODS,
+    WATCHED,
+    JsonObject,
+    Resource,
+)
 from diffusion_operator.kube.rest import ClientSettings, RestKubeClient
 from diffusion_operator.reconcile.children import ANNOTATION_APPLIED_HASH
 from diffusion_operator.reconcile.keys import Key
@@ -65,9 +74,7 @@ class Operator:
             )
         self.client = self._connect(30.0)
         self.queue: KeyedQueue[Key] = KeyedQueue(self.loop)
-        self.reconciler = Reconciler(
-            self.client, self.mirror, api.cluster, SETTINGS, instance=name, now=now
-        )
+        self.reconciler = Reconciler(self.client, self.mirror, api.cluster, SETTINGS, instance=name, now=now)
         self.reconciler._capacity._monotonic = self.loop.time
         self.mirror.on_change(Wakes(self.queue.add))
         api.killers[name] = self.kill
@@ -263,9 +270,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(
-    loop: SimulatedLoop, *nodes: int, cluster: FakeCluster | None = None
-) -> AsyncIterator[Scene]:
+async def scene(loop: SimulatedLoop, *nodes: int, cluster: FakeCluster | None = None) -> AsyncIterator[Scene]:
     """Nodes of so many GPUs each; no operator runs yet."""
     made = cluster if cluster is not None else FakeCluster()
     api = ClusterApi(made, loop)
@@ -304,6 +309,16 @@ def _without_noise(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_noise(one) for one in value]
     return "TIME" if isinstance(value, str) and TIME.fullmatch(value) else value
+
+
+def in_use(state: JsonObject) -> JsonObject:
+    """Without the plans that only ReplicaSets of the past name: which of them there were is chance."""
+    mounted = json.dumps([obj for path, obj in state.items() if path.startswith(DEPLOYMENTS.plural)])
+    return {
+        path: obj
+        for path, obj in state.items()
+        if not path.startswith(CONFIG_MAPS.plural) or path.rsplit("/", 1)[1] in mounted
+    }
 
 
 def expect_same(found: JsonObject, expected: JsonObject, when: str = "") -> None:

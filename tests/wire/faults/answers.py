@@ -11,7 +11,7 @@ from diffusion_operator.kube.resources import JsonObject
 from unit.reconcile.worlds import demo
 from wire.clusterapi import Asked, Fault
 from wire.faults.outcome import Case, Outcome
-from wire.operators import Scene, expect_same, scene
+from wire.operators import Scene, expect_same, in_use, scene
 
 NODES = (8, 8)
 FAULT_S = 60.0
@@ -68,7 +68,7 @@ async def worked(loop: SimulatedLoop, fault: Fault | None, share: float) -> tupl
             _retry_after_is_kept(asked)
         seconds = Counter(int(one.at_s) for one, _ in asked)
         figures = {"peakRequestsPerSecond": max(seconds.values()), "requests": len(asked)}
-        return here.state(), Outcome(max(0.0, ended_s - until_s), 1, figures)
+        return in_use(here.state()), Outcome(max(0.0, ended_s - until_s), 1, figures)
 
 
 def _retry_after_is_kept(asked: list[tuple[Asked, int]]) -> None:

@@ -90,7 +90,10 @@ def crowd(seed: int, deployments: int, gpus: int, kills: int) -> Case:
             await asyncio.sleep(1.0)
             here.api.fault = _faults(here, chance, kills, deployments * 10)
             await asyncio.gather(
-                *(_life(here, random.Random(seed * 1000 + number), f"dd-{number}") for number in range(deployments))
+                *(
+                    _life(here, random.Random(seed * 1000 + number), f"dd-{number}")
+                    for number in range(deployments)
+                )
             )
             if not here.operator.alive:
                 here.start()

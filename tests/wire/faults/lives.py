@@ -83,7 +83,9 @@ def namespace_deleted(after_writes: int, *, children_first: bool) -> Case:
             await here.rest()
             here.expect({})
             here.check()
-            return Outcome(max(0.0, here.api.written_s - gone_s), 1, {"writesAfter": here.api.writes - written})
+            return Outcome(
+                max(0.0, here.api.written_s - gone_s), 1, {"writesAfter": here.api.writes - written}
+            )
 
     return case
 
