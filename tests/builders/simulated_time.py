@@ -60,9 +60,7 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
         if self._loop.under_way > 0 or timeout is None:
             found = super().select(STUCK_AFTER_S)
             if not found:
-                raise RuntimeError(
-                    "nothing comes: a request is under way, or every task waits and no timer is set"
-                )
+                raise RuntimeError("nothing comes: a request hangs, or every task waits and no timer is set")
             return found
         found = super().select(GRACE_S)
         if found:

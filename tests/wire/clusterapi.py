@@ -51,7 +51,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Fault:
-    """What befalls a request: a status, seconds of delay, an answer that is lost, or the death of who asks."""
+    """What befalls a request: a status, a delay, an answer that is lost, or the death of who asks."""
 
     status: int = 0
     retry_after_s: int | None = None
@@ -118,7 +118,7 @@ class ClusterApi:
         return copy.deepcopy(self.cluster.objects), self.cluster.version
 
     def go_stale(self, snapshot: dict[Key, JsonObject], version: int) -> None:
-        """From now on lists show this snapshot, and watches say nothing more; reads of one object are true."""
+        """From now on lists show this snapshot and watches say nothing; reads of one object are true."""
         self.stale, self._stale_version = snapshot, version
         for key in {*snapshot, *self._told}:
             live, old = self._told.get(key), snapshot.get(key)

@@ -220,7 +220,7 @@ class Scene:
         self.cluster.stamp = self.now.isoformat().replace("+00:00", "Z")
 
     async def rest(self, limit_s: float = 1500.0, *, quiet_s: float = QUIET_S) -> float:
-        """Until nothing has been written for so many simulated seconds; returns the time of the last write."""
+        """Until nothing has been written for so many seconds; returns the time of the last write."""
         started_s = self.loop.time()
         while self.loop.time() - max(started_s, self.api.written_s) < quiet_s:
             if self.loop.time() - started_s > limit_s:

@@ -56,11 +56,11 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         "# Faults of the operator and how they end",
         "",
-        "Written by `make test-full SUITE=faults`; the figures of every case are in `operator-faults.json`. The "
-        "operator's reconciler, queue, workers, Lease and REST client are the real ones; they talk over "
-        "loopback HTTP to an API server in memory that applies server-side apply, uids, garbage collection and "
-        "the controllers' part. Time is simulated; seconds are from the end of the fault to the last write, the "
-        "longest of all runs. A case counts only when everything in the column *end* was asserted.",
+        "Written by `make test-full SUITE=faults`; the figures of every case are in `operator-faults.json`. "
+        "The operator's reconciler, queue, workers, Lease and REST client are the real ones; they talk over "
+        "loopback HTTP to an API server in memory that applies server-side apply, uids, garbage collection "
+        "and the controllers' part. Time is simulated; seconds are from the end of the fault to the "
+        "last write, the longest of all runs. A case counts only when everything in the column *end* was asserted.",
         "",
         "| fault | what was done | runs | end | longest s |",
         "|---|---|---|---|---|",
@@ -84,9 +84,9 @@ def table(result: dict[str, Any]) -> str:
     flaps = result["faults"].get("F20", {}).get("the plan flaps", {}).get("writes", 0)
     lines += [
         "",
-        f"Most requests in one second of F6 and F7: {peak}. Promises were added up after {writes} writes, with "
-        f"{killed} kills. 100 flips of a plan in 10 s lead to {flaps} writes: every flip is followed, none is "
-        "skipped.",
+        f"Most requests in one second of F6 and F7: {peak}. Promises were added up after {writes} writes, "
+        f"with {killed} kills. 100 flips of a plan in 10 s lead to {flaps} writes: every flip is followed, "
+        "none is skipped.",
         "",
         "F5 (410, cut streams) and the wiring of kopf are tested on the wire in `tests/wire/"
         "test_watch_on_the_wire.py`; the election by itself in `tests/unit/operator/kube/"

@@ -89,12 +89,8 @@ def crowd(seed: int, deployments: int, gpus: int, kills: int) -> Case:
             here.start()
             await asyncio.sleep(1.0)
             here.api.fault = _faults(here, chance, kills, deployments * 10)
-            await asyncio.gather(
-                *(
-                    _life(here, random.Random(seed * 1000 + number), f"dd-{number}")
-                    for number in range(deployments)
-                )
-            )
+            names = [f"dd-{number}" for number in range(deployments)]
+            await asyncio.gather(*(_life(here, random.Random(f"{seed} {name}"), name) for name in names))
             if not here.operator.alive:
                 here.start()
             here.api.fault = lambda _asked: None

@@ -68,9 +68,7 @@ def facts(what: str) -> Case:
     async def case(loop: SimulatedLoop) -> Outcome:
         async with scene(loop, 4) as here:
             await serving(here)
-            here.api.after_write = lambda: (
-                None
-            )  # what vanished under a serving pod is promised by nobody anew
+            here.api.after_write = lambda: None  # a promise stands on what vanished
             pods, own = here.pods(), here.cluster.get_now(DEPLOYMENTS, "demo-h200")["spec"]
             node = here.cluster.get_now(NODES, "node-1", "")
             labels, spec = dict(node["metadata"]["labels"]), dict(node["spec"])

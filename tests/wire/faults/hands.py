@@ -82,7 +82,7 @@ def by_hand(deed: str, *, running: bool) -> Case:
                 await asyncio.sleep(60.0)
                 here.start()
             began_s = loop.time()
-            while here.state() != expected and loop.time() - began_s < STARTED_S:
+            while here.state() != expected and loop.time() - began_s < STARTED_S:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
             restored_s = loop.time() - began_s
             here.expect(expected, "not put right")

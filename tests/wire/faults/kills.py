@@ -81,7 +81,7 @@ async def killed(
 
         here.api.fault = strike
         flow.change(here)
-        while victim.alive:
+        while victim.alive:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         await asyncio.sleep(1.0)
         started_s = loop.time()
@@ -125,7 +125,7 @@ async def killed_while_deleting(loop: SimulatedLoop) -> Outcome:
 
 
 def lost_answers(flow: Flow) -> Case:
-    """F7: each write in turn happens and its answer is lost, on every retry of the client too or only once."""
+    """F7: each write in turn happens and its answer is lost, once or on every retry of the client too."""
 
     async def case(loop: SimulatedLoop) -> Outcome:
         expected, writes = await undisturbed(loop, flow)

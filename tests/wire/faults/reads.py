@@ -139,7 +139,7 @@ def silent(resource: Resource) -> Case:
             await asyncio.sleep(1.0)
             began_s, written = loop.time(), here.api.writes
             _by_hand(resource)(here)
-            while here.api.writes == written and loop.time() - began_s < NOTICED_S:
+            while here.api.writes == written and loop.time() - began_s < NOTICED_S:  # noqa: ASYNC110
                 await asyncio.sleep(0.5)
             noticed_s = loop.time() - began_s
             assert here.api.writes > written, f"nothing was done for {NOTICED_S:.0f} s"
@@ -167,6 +167,6 @@ async def all_silent(loop: SimulatedLoop) -> Outcome:
         assert len(here.cluster.names(PODS)) == 4
         assert here.condition("Ready", "new")["status"] == "True", here.condition("Ready", "new")
         here.check()
-        # Once to see the wishes, once to see that their pods are ready.
-        assert ended_s - began_s <= 2 * NOTICED_S, f"{ended_s - began_s:.0f} s"
+        # The wishes, then the pods of the first one, then those of the second: each is seen by a list.
+        assert ended_s - began_s <= 3 * NOTICED_S, f"{ended_s - began_s:.0f} s"
         return Outcome(ended_s - began_s)

@@ -53,7 +53,7 @@ FAULTS: dict[str, Fault] = {
         },
     ),
     "F6": Fault(
-        "for 60 s a share of all requests is refused or slow (5 s), with a restart of the operator in between",
+        "for 60 s a share of all requests is refused or slow (5 s), the operator restarted in between",
         "end state equal, no serving pod touched, Retry-After kept by every write",
         {
             f"{kind} at {share:.0%}": answers.storm(kind, share)
@@ -72,8 +72,8 @@ FAULTS: dict[str, Fault] = {
         },
     ),
     "F10": Fault(
-        "two replicas; the leader is killed, frozen for 60 s and thawed, cut off from its Lease; clocks differ "
-        "by 5 min; both start at once",
+        "two replicas; the leader is killed, frozen for 60 s and thawed, cut off from its Lease; clocks "
+        "differ by 5 min; both start at once",
         "never two writers, takeover within 15 s, end state equal",
         {
             **{f"the leader {name}": leaders.leader(name) for name in leaders.HAPPENINGS},
@@ -93,15 +93,15 @@ FAULTS: dict[str, Fault] = {
     ),
     "F17": Fault(
         "GPUs vanish from a node, labels go or lie, for five minutes and across a restart",
-        "who serves is Ready throughout and, unless its product's name is gone, keeps its pod; a newcomer gets "
-        "only what is there; when the truth is back all are Ready",
+        "who serves is Ready throughout and, unless its product's name is gone, keeps its pod; a newcomer "
+        "gets only what is there; when the truth is back all are Ready",
         {name: facts.facts(name) for name in facts.LIES},
     ),
     "F20": Fault(
-        "deleted and made again within a second, a namespace deleted in the middle of a reconcile, 100 changes "
-        "of a spec in 10 s",
-        "the successor is right and nothing of its predecessor is left; nothing is left in the namespace; the "
-        "last spec holds",
+        "deleted and made again within a second, a namespace deleted in the middle of a reconcile, 100 "
+        "changes of a spec in 10 s",
+        "the successor is right and nothing of its predecessor is left; nothing is left in the namespace; "
+        "the last spec holds",
         {
             **{
                 f"again after {pause_s} s{', restarted' if restart else ''}": lives.made_again(
@@ -122,8 +122,8 @@ FAULTS: dict[str, Fault] = {
         },
     ),
     "promises": Fault(
-        "200 deployments created, changed and deleted at once on 300 GPUs (nodes of 8, 4, 2 and 1), the operator "
-        "killed 20 times, 1 % of writes refused or their answers lost; all promises added up after every write",
+        "200 deployments created, changed and deleted at once on 300 GPUs (nodes of 8, 4, 2 and 1), the "
+        "operator killed 20 times, 1 % of writes refused or their answers lost; promises added up every time",
         "at no write do the promises exceed what the nodes hold as whole pods; no pod stays unschedulable",
         {f"seed {seed}": crowds.crowd(seed, 200, 300, 20) for seed in SEEDS},
     ),
