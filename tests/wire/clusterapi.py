@@ -29,7 +29,6 @@ from diffusion_operator.kube.resources import (
 from unit.reconcile.fakecluster import FakeCluster, Key
 
 LATENCY_S = 0.05
-CONTROLLERS_EVERY_S = 0.2
 RESOURCES = {(r.group, r.version, r.plural): r for r in (*WATCHED, EVENTS, LEASES)}
 Tell = Callable[[Resource, JsonObject], None]
 
@@ -70,6 +69,7 @@ class ClusterApi:
     fault: Callable[[Asked], Fault | None] = lambda _asked: None
     hear: Callable[[Resource, JsonObject], bool] = lambda _resource, _event: True
     after_write: Callable[[], None] = lambda: None
+    controllers_every_s: float = 0.2
     url: str = ""
     asked: list[tuple[Asked, int]] = field(default_factory=list)
     written_s: float = 0.0
@@ -139,7 +139,7 @@ class ClusterApi:
     async def _run_controllers(self) -> None:
         while True:
             await self._dirty.wait()
-            await asyncio.sleep(CONTROLLERS_EVERY_S)
+            await asyncio.sleep(self.controllers_every_s)
             self._dirty.clear()
             self.cluster._version_what_changed()
             self.cluster.run_controllers()

@@ -60,7 +60,8 @@ def table(result: dict[str, Any]) -> str:
         "The operator's reconciler, queue, workers, Lease and REST client are the real ones; they talk over "
         "loopback HTTP to an API server in memory that applies server-side apply, uids, garbage collection "
         "and the controllers' part. Time is simulated; seconds are from the end of the fault to the "
-        "last write, the longest of all runs. A case counts only when everything in the column *end* was asserted.",
+        "last write, the longest of all runs. A case counts only when all that the column *end* says was "
+        "asserted.",
         "",
         "| fault | what was done | runs | end | longest s |",
         "|---|---|---|---|---|",

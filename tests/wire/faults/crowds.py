@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 
 from builders.simulated_time import SimulatedLoop
-from diffusion_operator.kube.resources import DIFFUSION_DEPLOYMENTS, JsonObject
+from diffusion_operator.kube.resources import DEPLOYMENTS, DIFFUSION_DEPLOYMENTS, JsonObject
 from unit.reconcile.fakecluster import GPU, FakeCluster
 from unit.reconcile.worlds import demo
 from wire.clusterapi import Asked, Fault
@@ -26,13 +26,16 @@ class CrowdedCluster(FakeCluster):
     """
 
     _used: dict[str, int] | None = None
-    sweeping = False
 
     def run_controllers(self) -> None:
         self._used = None
-        self._sweep()
+        deployments = [obj for key, obj in self.objects.items() if key[0] == DEPLOYMENTS.plural]
+        before = [obj.get("status") for obj in deployments]
         super().run_controllers()
-        self._sweep()
+        for obj, status in zip(deployments, before, strict=True):
+            if obj.get("status") != status:
+                self.version += 1
+                obj["metadata"]["resourceVersion"] = str(self.version)
 
     def submit(self, dd: JsonObject) -> JsonObject:
         before = copy.deepcopy(self.objects.get(self._key(DIFFUSION_DEPLOYMENTS, dd)))
@@ -41,14 +44,8 @@ class CrowdedCluster(FakeCluster):
             self._touch(live, before)
         return live
 
-    def _sweep(self) -> None:
-        self.sweeping = True
-        self._version_what_changed()
-        self.sweeping = False
-
     def _version_what_changed(self) -> None:
-        if self.sweeping:
-            super()._version_what_changed()
+        """Nothing else edits objects in place."""
 
     def _roll(self, deployment: JsonObject) -> None:
         self._used = None
@@ -86,6 +83,7 @@ def crowd(seed: int, deployments: int, gpus: int, kills: int) -> Case:
                 here.watch_promises()
 
             here.api.after_write = look
+            here.api.controllers_every_s = 0.5
             here.start()
             await asyncio.sleep(1.0)
             here.api.fault = _faults(here, chance, kills, deployments * 10)
