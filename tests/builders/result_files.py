@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import sys
 
+from full.faults import results as faults
 from full.planner import test_properties_at_large as planner
 from full.soak import test_flat_memory as soak
 
-SUITES = {"planner": planner, "soak": soak}
+SUITES = {"faults": faults, "planner": planner, "soak": soak}
 
 
 def main() -> int:

@@ -84,7 +84,7 @@ def facts(what: str) -> Case:
             if what not in MOVED:
                 assert pods <= here.pods(), "a serving pod was touched"
                 assert here.cluster.get_now(DEPLOYMENTS, "demo-h200")["spec"] == own
-            assert here.condition("Ready")["status"] == "True"
+            assert dd_status(here)["readyReplicas"] == 1
             ready = here.condition("Ready", "new")
             assert (ready["status"] == "True") == enough, ready
             promised = dd_status(here, "new").get("placements", [])

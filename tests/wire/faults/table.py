@@ -93,7 +93,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "F17": Fault(
         "GPUs vanish from a node, labels go or lie, for five minutes and across a restart",
-        "who serves is Ready throughout and, unless its product's name is gone, keeps its pod; a newcomer "
+        "who serves goes on serving and, unless its product's name is gone, with the same pod; a newcomer "
         "gets only what is there; when the truth is back all are Ready",
         {name: facts.facts(name) for name in facts.LIES},
     ),
