@@ -85,7 +85,8 @@ async def busy(loop: SimulatedLoop, share: float, seed: int) -> tuple[JsonObject
         here.delete("dd-6")
         made_s = loop.time()
         here.submit(demo("dd-7", replicas=2))
-        # Longer than a resync: what a lost event hid looks like rest before.
+        # No more losses, but longer than a resync: what a lost event hid looks like rest before.
+        here.api.hear = lambda _resource, _event: True
         await asyncio.sleep(RESYNC_S)
         ended_s = await here.rest()
         here.check()
