@@ -30,7 +30,7 @@ class KubeClient(Protocol):
         ...
 
     async def apply(self, manifest: JsonObject) -> JsonObject:
-        """Server-side apply as `diffusion-operator`, forced: we win fields that our manifest names."""
+        """Server-side apply under one field manager, forced: we win fields that our manifest names."""
         ...
 
     async def apply_status(self, manifest: JsonObject) -> JsonObject:
