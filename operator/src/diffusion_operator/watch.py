@@ -14,7 +14,14 @@ from typing import Any
 import kopf
 
 from diffusion_operator.api.names import API_GROUP, FIELD_MANAGER, LABEL_DEPLOYMENT, LABEL_MANAGED_BY
-from diffusion_operator.kube.resources import CHILD_RESOURCES, DIFFUSION_DEPLOYMENTS, NODES, PODS, Resource
+from diffusion_operator.kube.resources import (
+    CHILD_RESOURCES,
+    DIFFUSION_DEPLOYMENTS,
+    GPU_NODES,
+    NODES,
+    PODS,
+    Resource,
+)
 from diffusion_operator.kube.rest import ClientSettings, load_configuration
 from diffusion_operator.reconcile.keys import CAPACITY, DeploymentKey, Key
 
@@ -78,6 +85,7 @@ def build_registry(add: AddKey, client_settings: ClientSettings) -> kopf.Operato
     registry = kopf.OperatorRegistry()
     _on_event(registry, DIFFUSION_DEPLOYMENTS, deployment_hints(add))
     _on_event(registry, NODES, node_hints(add))
+    _on_event(registry, GPU_NODES, gpu_node_hints(add))
     _on_event(registry, PODS, pod_hints(add))
     for resource in CHILD_RESOURCES:
         _on_event(registry, resource, child_hints(add))
@@ -115,6 +123,15 @@ def node_hints(add: AddKey) -> Callable[[str | None, Mapping[str, Any]], None]:
         if seen.get(name) != mark:
             seen[name] = mark
             add(CAPACITY)
+
+    return hint
+
+
+def gpu_node_hints(add: AddKey) -> Callable[[str | None, Mapping[str, Any]], None]:
+    """A node agent reported: it does so only when something moved that matters to placement."""
+
+    def hint(_event: str | None, _body: Mapping[str, Any]) -> None:
+        add(CAPACITY)
 
     return hint
 

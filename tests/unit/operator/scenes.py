@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from diffusion_operator.api.deployment import DiffusionDeployment
+from diffusion_operator.inventory.gpu_nodes import parse_gpu_node
 from diffusion_operator.inventory.ledger import Ledger, build_ledger, pack
 from diffusion_operator.inventory.objects import parse_deployment, parse_node, parse_pod
 from diffusion_operator.placement.decide import decide
 from diffusion_operator.placement.decision import CurrentGroup, Decision
 from diffusion_operator.render.children import render_children
 from diffusion_operator.render.settings import RenderSettings
-from wrappers import DiffusionDeploymentBuilder, NodeBuilder, PodBuilder
+from wrappers import DiffusionDeploymentBuilder, GpuNodeBuilder, NodeBuilder, PodBuilder
 
 SETTINGS = RenderSettings(engine_image="engine:1")
 
@@ -26,12 +27,14 @@ class Scene:
     pods: list[PodBuilder] = field(default_factory=list)
     deployments: dict[str, dict[str, Any]] = field(default_factory=dict)
     current: dict[str, tuple[CurrentGroup, ...]] = field(default_factory=dict)
+    reports: Sequence[GpuNodeBuilder] = ()
 
     def ledger(self) -> Ledger:
         return build_ledger(
             [parse_node(node.build()) for node in self.nodes],
             [parse_pod(pod.build()) for pod in self.pods],
             [parse_deployment(raw) for raw in self.deployments.values()],
+            [parse_gpu_node(report.build()) for report in self.reports],
         )
 
     def decide(self, dd: DiffusionDeploymentBuilder) -> Decision:

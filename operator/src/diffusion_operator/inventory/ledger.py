@@ -1,6 +1,7 @@
 """The capacity ledger: which GPUs are free on which node, and who holds the others.
 
-Free = allocatable - requests of non-terminal bound pods - reservations. A reservation stands for a replica
+Free GPUs = allocatable - requests of non-terminal bound pods - reservations. Their free bytes come from the
+node agent where it reports, else from labels. A reservation stands for a replica
 of a managed Deployment without a bound pod. Everything is rebuilt from nodes, pods and Deployments, never
 remembered. The scheduler stays the final judge; the ledger only keeps two decisions from counting on one
 GPU.
@@ -13,6 +14,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from diffusion_operator.inventory.gpu_nodes import (
+    HOST_EXACT_TO_BYTES,
+    GpuNodeReport,
+    MeasuredRoom,
+    measured_room,
+    trusted_reports,
+)
 from diffusion_operator.inventory.matching import unfit
 from diffusion_operator.inventory.objects import ManagedDeployment, Node, Pod
 from diffusion_operator.inventory.selection import NodeSelection
@@ -37,21 +45,26 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class NodeCapacity:
-    """One node as one owner sees it. `holders` are (name, GPUs), most first, without the owner itself."""
+    """One node as one owner sees it. `holders` are (name, GPUs), most first, without the owner itself.
+
+    `room` is what the node agent measured, None where no report counts.
+    """
 
     node: Node
     total: int
     free: int
     host_free_bytes: int
     holders: tuple[tuple[str, int], ...] = ()
+    room: MeasuredRoom | None = None
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """Nodes by name and the claims on each. Immutable; build a new one for a new view."""
+    """Nodes by name, the claims on each, and the node agents' reports that count. Immutable."""
 
     nodes: tuple[Node, ...]
     claims: Mapping[str, tuple[Claim, ...]] = field(default_factory=dict)
+    reports: Mapping[str, GpuNodeReport] = field(default_factory=dict)
     memo: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
     """What was worked out from this view and holds for every owner; a batch of decisions shares it."""
 
@@ -105,10 +118,11 @@ class Ledger:
         )
 
     def _view(self, node: Node, owner: str | None, resource_name: str) -> NodeCapacity:
-        total, gpus, memory = node.extended.get(resource_name, 0), 0, 0
+        total, gpus, memory, own_memory = node.extended.get(resource_name, 0), 0, 0, 0
         holders: dict[str, int] = {}
         for claim in self.claims.get(node.name, ()):
             if owner is not None and claim.owner == owner:
+                own_memory += 0 if claim.reserved else claim.memory_bytes
                 continue
             memory += claim.memory_bytes
             if claim.resource_name == resource_name and claim.gpus:
@@ -116,13 +130,41 @@ class Ledger:
                 name = claim.owner or claim.holder
                 holders[name] = holders.get(name, 0) + claim.gpus
         ranked = tuple(sorted(holders.items(), key=lambda item: (-item[1], item[0])))
-        return NodeCapacity(node, total, max(0, total - gpus), max(0, node.memory_bytes - memory), ranked)
+        host = self._host_free_bytes(node, memory, own_memory)
+        room = self._room(node.name, owner)
+        return NodeCapacity(node, total, max(0, total - gpus), host, ranked, room)
+
+    def _host_free_bytes(self, node: Node, taken_bytes: int, own_bytes: int) -> int:
+        """By requests; by measurement where it says less. What own pods asked for counts as free again."""
+        requested = max(0, node.memory_bytes - taken_bytes)
+        report = self.reports.get(node.name)
+        if report is None or report.host_free_bytes is None:
+            return requested
+        measured = report.host_free_bytes + own_bytes
+        return min(requested, measured - measured % HOST_EXACT_TO_BYTES)
+
+    def _room(self, node_name: str, owner: str | None) -> MeasuredRoom | None:
+        report = self.reports.get(node_name)
+        if report is None:
+            return None
+        # The kubelet tells the pods of a GPU by whatever resource they asked for it, so all pods count here.
+        bound = [claim for claim in self.claims.get(node_name, ()) if not claim.reserved]
+        holding = {claim.holder for claim in bound}
+        own = {claim.holder for claim in bound if owner is not None and claim.owner == owner}
+        return measured_room(report, own, holding)
 
 
 def build_ledger(
-    nodes: Iterable[Node], pods: Iterable[Pod], deployments: Iterable[ManagedDeployment]
+    nodes: Iterable[Node],
+    pods: Iterable[Pod],
+    deployments: Iterable[ManagedDeployment],
+    reports: Iterable[GpuNodeReport] = (),
 ) -> Ledger:
-    """Claims of all bound pods, then reservations of all Deployments in the order of their names."""
+    """Claims of all bound pods, then reservations of all Deployments in the order of their names.
+
+    `reports` are all GPUNodes; those whose agent is not Ready are left out here.
+    """
+    pods = tuple(pods)
     ordered = tuple(sorted(nodes, key=lambda node: node.name))
     claims: dict[str, list[Claim]] = {node.name: [] for node in ordered}
     alive = [pod for pod in pods if not pod.terminal and pod.node in claims]
@@ -130,7 +172,8 @@ def build_ledger(
         claims[pod.node or ""].extend(_pod_claims(pod))
     for deployment in sorted(deployments, key=lambda item: (item.owner, item.name)):
         _reserve(ordered, claims, deployment, alive)
-    return Ledger(ordered, {name: tuple(found) for name, found in claims.items() if found})
+    kept = {name: tuple(found) for name, found in claims.items() if found}
+    return Ledger(ordered, kept, trusted_reports(reports, pods))
 
 
 def pack(free: Mapping[str, int], gpus: int, count: int) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from diffusion_operator.api.deployment import DiffusionDeployment
 from diffusion_operator.inventory.ledger import Ledger, pack
@@ -74,18 +75,23 @@ def _kept(
                 and old.name == group.name
                 and old.plan.gpu_product in (None, group.product)
             )
-            if not same or not _memory_suffices(old.plan, group):
+            if not same:
                 continue
-            fits = _fits(group, old.plan.gpus_per_replica, wanted)
-            if fits or not wanted:
+            fits = _fits(group, old.plan, wanted)
+            # Without wanted pods nothing can fit; then the memory alone decides whether the plan is kept.
+            if fits or (not wanted and _memory_suffices(old.plan, group)):
                 return _Offer(group, old.plan, fits)
     return None
 
 
+def _needed_bytes(plan: Plan) -> int:
+    """What each GPU must have free: the peak, or what the plan was made for when it knew of a shortfall."""
+    return min(plan.memory.peak_per_gpu_bytes, plan.memory.free_per_gpu_bytes)
+
+
 def _memory_suffices(plan: Plan, group: Group) -> bool:
-    """No GPU has less free than the plan needs, or less than it was made for when it knew of a shortfall."""
-    needed = min(plan.memory.peak_per_gpu_bytes, plan.memory.free_per_gpu_bytes)
-    return all(candidate.device.free_bytes >= needed for candidate in group.candidates)
+    """Whether any node of the group gives a new pod what the plan needs."""
+    return any(candidate.free_bytes >= _needed_bytes(plan) for candidate in group.candidates)
 
 
 def _best(dd: DiffusionDeployment, facts: ModelFacts, found: Survey) -> _Offer | Refusal:
@@ -96,7 +102,7 @@ def _best(dd: DiffusionDeployment, facts: ModelFacts, found: Survey) -> _Offer |
     for group in found.groups:
         answer = _plan(dd, facts, group.free_nodes, wanted)
         if isinstance(answer, Plan):
-            fits = _fits(group, answer.gpus_per_replica, wanted)
+            fits = _fits(group, answer, wanted)
             if fits or not wanted:
                 offers.append(_Offer(group, answer, fits))
         elif answer is not None:
@@ -151,7 +157,31 @@ def _plan(
     """The planner's answer; None when there is no node to plan for."""
     if not nodes:
         return None
-    return make_plan(facts, workload_of(dd.spec, facts), intent_of(dd.spec), nodes, max(1, wanted))
+
+    def ask(some: Sequence[GpuNode]) -> Plan | NoPlan:
+        return make_plan(facts, workload_of(dd.spec, facts), intent_of(dd.spec), some, max(1, wanted))
+
+    answer = ask(nodes)
+    return answer if isinstance(answer, Plan) else _without_busiest(ask, nodes) or answer
+
+
+def _without_busiest(
+    ask: Callable[[Sequence[GpuNode]], Plan | NoPlan], nodes: tuple[GpuNode, ...]
+) -> Plan | None:
+    """The plan that uses most nodes when those with the least free memory are left out.
+
+    The planner counts for the worst replica, so one busy node could otherwise keep all replicas from running.
+    """
+    levels = sorted({node.gpus[0].free_bytes for node in nodes})
+    low, high, best = 1, len(levels) - 1, None
+    while low <= high:
+        middle = (low + high) // 2
+        answer = ask([node for node in nodes if node.gpus[0].free_bytes >= levels[middle]])
+        if isinstance(answer, Plan):
+            best, high = answer, middle - 1
+        else:
+            low = middle + 1
+    return best
 
 
 def _rank(offer: _Offer) -> tuple[int, float, str, str]:
@@ -160,8 +190,11 @@ def _rank(offer: _Offer) -> tuple[int, float, str, str]:
     return (-offer.fits, seconds, offer.group.name, offer.group.product)
 
 
-def _fits(group: Group, gpus: int, wanted: int) -> int:
-    return len(pack({c.capacity.node.name: c.free for c in group.candidates}, gpus, wanted))
+def _fits(group: Group, plan: Plan, wanted: int) -> int:
+    """How many of the wanted replicas find GPUs with enough memory."""
+    needed = _needed_bytes(plan)
+    free = {c.capacity.node.name: c.fitting(needed) for c in group.candidates}
+    return len(pack(free, plan.gpus_per_replica, wanted))
 
 
 def _decision(
@@ -176,7 +209,9 @@ def _decision(
     old = next((item for item in current if item.name == group.name), None)
     rollout = keep_running_rollout(old, plan.hash) or choose_rollout(
         dd.spec,
-        spare=has_spare(ledger, dd.key, found.resource_name, group, offer.fits, plan.gpus_per_replica),
+        spare=has_spare(
+            ledger, dd.key, found.resource_name, _roomy(group, plan), offer.fits, plan.gpus_per_replica
+        ),
         replicas=offer.fits,
         new_gpus=plan.gpus_per_replica,
         old_gpus=old.plan.gpus_per_replica if old else plan.gpus_per_replica,
@@ -196,6 +231,12 @@ def _decision(
     taken = group.after(dd.key, plan.gpus_per_replica, offer.fits)
     refusal = waiting([taken], plan.gpus_per_replica, missing, wanted) if missing else None
     return Decision((chosen,), refusal)
+
+
+def _roomy(group: Group, plan: Plan) -> Group:
+    """The group without the nodes on which a new pod could get a GPU with too little free memory."""
+    needed = _needed_bytes(plan)
+    return replace(group, candidates=tuple(c for c in group.candidates if c.free_bytes >= needed))
 
 
 def _field(error: BadRequest) -> str:

@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 from diffusion_operator.api.names import group_slug
 from diffusion_operator.api.quantities import parse_whole
 from diffusion_operator.api.spec import DiffusionDeploymentSpec
+from diffusion_operator.inventory.gpu_nodes import MeasuredRoom
 from diffusion_operator.inventory.hardware import MIB, gpu_labels
 from diffusion_operator.inventory.ledger import Ledger, NodeCapacity, pack
 from diffusion_operator.inventory.matching import Unfit, unfit
@@ -37,6 +38,24 @@ class Candidate:
         """GPUs that can be used now."""
         return 0 if self.down else self.capacity.free
 
+    @property
+    def free_bytes(self) -> int:
+        """Bytes that a new pod is sure to find on whichever of these GPUs it gets."""
+        room = self._room
+        least = None if room is None else room.least_bytes
+        return self.device.free_bytes if least is None else min(self.device.free_bytes, least)
+
+    def fitting(self, needed_bytes: int) -> int:
+        """GPUs that can be used now by pods that need so many bytes on each."""
+        if self._room is None:
+            return self.free if self.device.free_bytes >= needed_bytes else 0
+        return self._room.fitting(self.free, needed_bytes)
+
+    @property
+    def _room(self) -> MeasuredRoom | None:
+        """What was measured; of slices and shared GPUs a report says nothing that could be used."""
+        return None if self.device.mig or self.device.shared else self.capacity.room
+
     def minus(self, owner: str, gpus: int) -> Candidate:
         """The node with `gpus` more GPUs held by `owner`."""
         if not gpus:
@@ -58,7 +77,11 @@ class Group:
     @cached_property
     def free_nodes(self) -> tuple[GpuNode, ...]:
         """What can be used now, for the planner."""
-        return tuple(_gpu_node(c, c.free, c.capacity.host_free_bytes) for c in self.candidates if c.free)
+        return tuple(
+            _gpu_node(c, _with_free(c.device, c.free_bytes), c.free, c.capacity.host_free_bytes)
+            for c in self.candidates
+            if c.free
+        )
 
     def after(self, owner: str, gpus: int, replicas: int) -> Group:
         """The group as it looks once `replicas` pods of `owner` with `gpus` GPUs each run on it."""
@@ -70,7 +93,9 @@ class Group:
 
     def empty_nodes(self) -> tuple[GpuNode, ...]:
         """What there would be if nothing else ran and every node were up."""
-        return tuple(_gpu_node(c, c.capacity.total, c.capacity.node.memory_bytes) for c in self.candidates)
+        return tuple(
+            _gpu_node(c, c.device, c.capacity.total, c.capacity.node.memory_bytes) for c in self.candidates
+        )
 
 
 @dataclass(frozen=True)
@@ -191,9 +216,15 @@ def _down(problem: Unfit | None) -> str | None:
     return problem.text if problem else None
 
 
-def _gpu_node(candidate: Candidate, gpus: int, host_bytes: int) -> GpuNode:
+def _gpu_node(candidate: Candidate, device: Device, gpus: int, host_bytes: int) -> GpuNode:
     # A node that does not say how much memory it has is not taken for one without any.
-    return _alike(candidate.device, gpus, host_bytes if candidate.capacity.node.memory_bytes else None)
+    return _alike(device, gpus, host_bytes if candidate.capacity.node.memory_bytes else None)
+
+
+@lru_cache(maxsize=1024)
+def _with_free(device: Device, free_bytes: int) -> Device:
+    """The device with so much free, one object for all GPUs that are alike."""
+    return device if free_bytes == device.free_bytes else device.model_copy(update={"free_bytes": free_bytes})
 
 
 @lru_cache(maxsize=4096)

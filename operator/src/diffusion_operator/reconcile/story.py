@@ -16,6 +16,7 @@ from typing import TypeVar
 from diffusion_operator.api.deployment import DiffusionDeployment
 from diffusion_operator.api.errors import InvalidSpec
 from diffusion_operator.api.names import FIELD_MANAGER, LABEL_DEPLOYMENT, LABEL_MANAGED_BY
+from diffusion_operator.inventory.gpu_nodes import parse_gpu_node
 from diffusion_operator.inventory.ledger import build_ledger
 from diffusion_operator.inventory.objects import parse_deployment, parse_node, parse_pod
 from diffusion_operator.inventory.requests import BadObject
@@ -25,6 +26,7 @@ from diffusion_operator.kube.reports import ReportReader
 from diffusion_operator.kube.resources import (
     DEPLOYMENTS,
     DIFFUSION_DEPLOYMENTS,
+    GPU_NODES,
     NODES,
     PODS,
     SERVICES,
@@ -136,15 +138,17 @@ class Reconciler:
 
     async def _decide_and_write(self, dd: DiffusionDeployment, children: Children) -> _Decided:
         async with self._capacity_lock:
-            nodes, pods, deployments = await asyncio.gather(
+            nodes, pods, deployments, gpu_nodes = await asyncio.gather(
                 self._client.list(NODES),
                 self._client.list(PODS, field_selector=RUNNING_PODS),
                 self._client.list(DEPLOYMENTS, label_selector=MANAGED_SELECTOR),
+                list_gpu_nodes(self._client),
             )
             ledger = build_ledger(
                 _parsed(parse_node, nodes),
                 _parsed(parse_pod, pods),
                 _parsed(parse_deployment, deployments),
+                _parsed(parse_gpu_node, gpu_nodes),
             )
             current = current_groups(dd.name, children)
             decision = decide(dd, ledger, current=current, engine_version=self._engine_version)
@@ -221,6 +225,14 @@ class Reconciler:
             rechecks.append(WAITING_RECHECK_S)
         plan = "refused" if not situation.groups else "planned" if refusal is None else "partial"
         return Outcome(min(rechecks, default=None), conditions["Ready"]["reason"], plan)
+
+
+async def list_gpu_nodes(client: KubeClient) -> list[JsonObject]:
+    """What node agents reported; nothing where their kind is not installed."""
+    try:
+        return await client.list(GPU_NODES)
+    except NotFound:
+        return []
 
 
 def _parsed(parse: Callable[[JsonObject], T], raws: Sequence[JsonObject]) -> list[T]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from diffusion_operator.api.rbac import CLUSTER_RULES
+from diffusion_operator.api.rbac import AGENT_RULES, CLUSTER_RULES, Rule
 from diffusion_operator.kube.resources import REQUIRED_ACCESS
 
 
-def granted() -> set[tuple[str, str, str]]:
+def granted(rules: tuple[Rule, ...] = CLUSTER_RULES) -> set[tuple[str, str, str]]:
     return {
         (group, resource, verb)
-        for rule in CLUSTER_RULES
+        for rule in rules
         for group in rule.groups
         for resource in rule.resources
         for verb in rule.verbs
@@ -26,11 +26,19 @@ def test_rights_are_those_that_the_client_checks_at_start() -> None:
 
 
 def test_no_secrets_no_wildcards_no_escalation() -> None:
-    for group, resource, verb in granted():
+    for group, resource, verb in granted() | granted(AGENT_RULES):
         assert resource not in ("secrets", "clusterroles", "roles", "rolebindings", "pods/exec")
         assert "*" not in (group, resource, verb)
         assert verb not in ("escalate", "bind", "impersonate", "update", "deletecollection")
 
 
 def test_every_rule_says_why() -> None:
-    assert all(len(rule.reason) > 15 for rule in CLUSTER_RULES)
+    assert all(len(rule.reason) > 15 for rule in (*CLUSTER_RULES, *AGENT_RULES))
+
+
+def test_an_agent_may_only_report_and_look_up_its_node() -> None:
+    kind = ("diffusion-operator.io", "gpunodes")
+    assert granted(AGENT_RULES) == {
+        ("", "nodes", "get"),
+        *((*kind, verb) for verb in ("get", "create", "patch")),
+    }
