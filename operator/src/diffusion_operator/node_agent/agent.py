@@ -76,6 +76,7 @@ class Agent:
         self._foreign = ForeignMemory()
         self._written: Observation | None = None
         self._tried_s: float | None = None
+        self._refused = False
         self._checked_s: float | None = None
         self._looked_s = monotonic()
         self._well_s: float | None = None
@@ -145,13 +146,15 @@ class Agent:
         why = worth_a_write(self._written, observation)
         now_s = self._monotonic()
         waiting = self._tried_s is not None and now_s - self._tried_s < LEAST_SECONDS_BETWEEN_WRITES
+        # A due write that failed keeps its problem until it succeeds or is not due any more.
+        self._refused = self._refused and why is not None
         if why is None or waiting:
-            return self._written is not None
-        self._tried_s = now_s
+            return self._written is not None and not self._refused
+        self._tried_s, self._refused = now_s, True
         node = await self._client.get(NODES, self._identity.node)
         uid = str(node["metadata"]["uid"])
         await self._client.apply(gpu_node_manifest(observation, self._identity, uid, self._now()))
-        self._written = observation
+        self._written, self._refused = observation, False
         logger.info("report written: %s", why)
         return True
 

@@ -9,8 +9,8 @@ from aiohttp import web
 
 async def start_probes(
     port: int, not_ready: Callable[[], str | None], stuck: Callable[[], str | None]
-) -> tuple[web.AppRunner, int]:
-    """Serve /readyz and /livez; returns the runner (clean it up) and the port in use."""
+) -> web.AppRunner:
+    """Serve /readyz and /livez; returns the runner, to be cleaned up."""
 
     def answer(ask: Callable[[], str | None]) -> Callable[[web.Request], object]:
         async def handler(_: web.Request) -> web.Response:
@@ -25,4 +25,4 @@ async def start_probes(
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, port=port).start()
-    return runner, int(runner.addresses[0][1])
+    return runner

@@ -45,8 +45,8 @@ async def run(settings: AgentSettings) -> None:
     client = RestKubeClient(await load_configuration(settings.client), settings.client)
     nvml, kubelet = Nvml(), PodResources(settings.socket)
     agent = Agent(client, nvml, kubelet, settings.identity)
-    runner, port = await start_probes(settings.http_port, agent.not_ready, agent.stuck)
-    logger.info("node %s; probes on port %d", settings.identity.node, port)
+    runner = await start_probes(settings.http_port, agent.not_ready, agent.stuck)
+    logger.info("node %s; probes on port %d", settings.identity.node, settings.http_port)
     looking = asyncio.create_task(agent.run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -40,7 +40,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
     )
     parser.add_argument("--kubeconfig", default=None, help="Kubeconfig file; default: the service account.")
     parser.add_argument("--pod-resources", type=Path, default=SOCKET, help="The kubelet's socket.")
-    parser.add_argument("--http-port", type=int, default=8080, help="Port of /livez and /readyz; 0: any.")
+    parser.add_argument("--http-port", type=int, default=8080, help="Port of /livez and /readyz.")
     parser.add_argument(
         "--log-level",
         default=environment.get("DIFFUSION_LOG_LEVEL", "info"),
