@@ -160,17 +160,3 @@ async def test_without_the_library_it_ends_with_a_sentence(tmp_path: Path, kubel
         assert await process.wait() == 1
     assert b"diffusion-node-agent cannot start: libnvidia-ml.so.1 is not in this container" in said
     assert b"Traceback" not in said
-
-
-async def test_without_its_identity_it_ends_with_a_sentence() -> None:
-    environment = {key: value for key, value in os.environ.items() if key != "NODE_NAME"}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "diffusion_operator.node_agent.main",
-        env=environment,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, said = await asyncio.wait_for(process.communicate(), 30)
-    assert process.returncode == 2
-    assert b"NODE_NAME, POD_NAMESPACE, POD_NAME, POD_UID must be in the environment" in said

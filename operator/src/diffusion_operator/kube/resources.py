@@ -84,5 +84,5 @@ def resource_of(manifest: JsonObject) -> Resource:
         return _BY_TYPE[(manifest["apiVersion"], manifest["kind"])]
     except KeyError:
         raise ValueError(
-            f"bug: nothing here ever writes {manifest.get('apiVersion')} {manifest.get('kind')}"
+            f"bug: this client never writes {manifest.get('apiVersion')} {manifest.get('kind')}"
         ) from None
