@@ -98,12 +98,17 @@ def parse_gpu_node(raw: Raw) -> GpuNodeReport:
 
 
 def trusted_reports(reports: Iterable[GpuNodeReport], pods: Iterable[Pod]) -> dict[str, GpuNodeReport]:
-    """Reports by node, of those whose writer is a Ready pod on that node now."""
-    by_writer = {(report.node, report.reporter_uid): report for report in reports if report.reporter_uid}
+    """Reports by node, of those that count."""
+    by_writer = {report.reporter_uid: report for report in reports if report.reporter_uid}
     if not by_writer:
         return {}
-    ready = {(pod.node, pod.uid) for pod in pods if pod.ready and not pod.terminating and not pod.terminal}
-    return {node: report for (node, uid), report in by_writer.items() if (node, uid) in ready}
+    writers = ((by_writer[pod.uid], pod) for pod in pods if pod.uid in by_writer)
+    return {report.node: report for report, pod in writers if counts(report, pod)}
+
+
+def counts(report: GpuNodeReport, writer: Pod) -> bool:
+    """Whether a report counts, given the pod of its writer's uid: on that node, Ready and staying."""
+    return writer.node == report.node and writer.ready and not writer.terminating and not writer.terminal
 
 
 def measured_room(report: GpuNodeReport, own: Collection[str], holding: Collection[str]) -> MeasuredRoom:

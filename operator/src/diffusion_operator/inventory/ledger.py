@@ -176,6 +176,11 @@ def build_ledger(
     return Ledger(ordered, kept, trusted_reports(reports, pods))
 
 
+def with_reports(ledger: Ledger, reports: Mapping[str, GpuNodeReport]) -> Ledger:
+    """The same nodes and claims with other reports, all of which count; what was worked out is dropped."""
+    return Ledger(ledger.nodes, ledger.claims, dict(reports))
+
+
 def pack(free: Mapping[str, int], gpus: int, count: int) -> list[str]:
     """Node names for up to `count` pods of `gpus` GPUs: the fullest node that still fits first, ties by name.
 

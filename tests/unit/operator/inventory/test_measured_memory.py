@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from diffusion_operator.inventory.gpu_nodes import MeasuredRoom, parse_gpu_node
-from diffusion_operator.inventory.ledger import NodeCapacity, build_ledger
+from diffusion_operator.inventory.ledger import NodeCapacity, build_ledger, with_reports
 from diffusion_operator.inventory.objects import parse_node, parse_pod
 from diffusion_operator.inventory.requests import BadObject
 from wrappers import GpuNodeBuilder, NodeBuilder, PodBuilder, agent_pod
@@ -104,6 +104,15 @@ def test_host_memory_of_own_pods_is_free_for_their_owner() -> None:
 )
 def test_gpus_that_fit(room: MeasuredRoom, free: int, needed: int, fitting: int) -> None:
     assert room.fitting(free, needed) == fitting
+
+
+def test_reports_can_be_exchanged_alone() -> None:
+    ledger = build_ledger([parse_node(NodeBuilder("n").gpus(1).build())], [], [])
+    report = parse_gpu_node(GpuNodeBuilder("n").gpu(80, 30).build())
+    assert ledger.capacity(None, GPU)[0].room is None
+    busy = with_reports(ledger, {"n": report})
+    assert busy.capacity(None, GPU)[0].room == MeasuredRoom((), 50 * GIB)
+    assert with_reports(busy, {}).capacity(None, GPU) == ledger.capacity(None, GPU)
 
 
 @pytest.mark.parametrize("value", ["12", -1, True, 1.5])
