@@ -78,7 +78,7 @@ class Agent:
         self._tried_s: float | None = None
         self._refused = False
         self._checked_s: float | None = None
-        self._looked_s = monotonic()
+        self._looking_since_s: float | None = None
         self._well_s: float | None = None
         self._problem: str | None = "it has not looked at the node yet"
 
@@ -93,7 +93,9 @@ class Agent:
         try:
             if self._checked_s is None or self._monotonic() - self._checked_s >= CHECK_EVERY_S:
                 await self._read_own_report()
+            self._looking_since_s = self._monotonic()
             observation = await asyncio.to_thread(self._look)
+            self._looking_since_s = None
             published = await self._publish(observation)
         except (NvmlUnavailable, KubeletSilent) as error:
             self._say(str(error))
@@ -104,7 +106,8 @@ class Agent:
         else:
             if published:
                 self._say(None)
-        self._looked_s = self._monotonic()
+        finally:
+            self._looking_since_s = None
 
     def not_ready(self) -> str | None:
         """Why the report must not count, None when it may. A short problem does not take it away."""
@@ -114,8 +117,10 @@ class Agent:
 
     def stuck(self) -> str | None:
         """Why the process should be restarted: a driver that never answers keeps its caller for ever."""
-        silent_s = self._monotonic() - self._looked_s
-        return f"no look at the node ended for {silent_s:.0f} s" if silent_s > LIVE_LIMIT_S else None
+        if self._looking_since_s is None:
+            return None
+        silent_s = self._monotonic() - self._looking_since_s
+        return f"a look at the node has not ended for {silent_s:.0f} s" if silent_s > LIVE_LIMIT_S else None
 
     def _look(self) -> Observation:
         # The order matters: the kubelet is asked on both sides of NVML, see ForeignMemory.observe.

@@ -265,6 +265,16 @@ async def test_a_missing_kind_is_said() -> None:
 
 
 async def test_a_look_that_never_ends_asks_for_a_restart(world: World) -> None:
+    said: list[str | None] = []
+
+    def hang() -> Holders:
+        world.seconds += 121
+        said.append(world.agent.stuck())
+        return {}
+
+    world.holders = hang  # type: ignore[method-assign]
+    world.seconds += 1000
     assert world.agent.stuck() is None
-    world.seconds += 121
-    assert world.agent.stuck() == "no look at the node ended for 121 s"
+    await world.agent.step()
+    assert said[0] == "a look at the node has not ended for 121 s"
+    assert world.agent.stuck() is None
