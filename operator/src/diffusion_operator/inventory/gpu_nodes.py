@@ -66,15 +66,13 @@ class MeasuredRoom:
         return min(known, default=None)
 
     def fitting(self, free: int, needed_bytes: int) -> int:
-        """How many of `free` usable GPUs have that much room; own pods stay on the GPUs that they hold.
+        """How many of `free` usable GPUs go on holding pods that need so much: own pods stay where they are.
 
-        GPUs that no report describes yet are taken to have room, as without a report.
+        A pod that runs has shown that it can, by a fallback if need be. GPUs that no report describes yet are
+        taken to have room, as without a report.
         """
-        own = self.own_bytes[:free]
-        others = free - len(own)
-        if self.open_bytes is not None and self.open_bytes < needed_bytes:
-            others = 0
-        return sum(1 for room in own if room >= needed_bytes) + others
+        roomy = self.open_bytes is None or self.open_bytes >= needed_bytes
+        return free if roomy else min(free, len(self.own_bytes))
 
 
 def parse_gpu_node(raw: Raw) -> GpuNodeReport:

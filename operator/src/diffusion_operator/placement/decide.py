@@ -77,7 +77,7 @@ def _kept(
             )
             if not same:
                 continue
-            fits = _fits(group, old.plan, wanted)
+            fits = _still_fits(group, old.plan, wanted)
             # Without wanted pods nothing can fit; then the memory alone decides whether the plan is kept.
             if fits or (not wanted and _memory_suffices(old.plan, group)):
                 return _Offer(group, old.plan, fits)
@@ -193,7 +193,14 @@ def _rank(offer: _Offer) -> tuple[int, float, str, str]:
 def _fits(group: Group, plan: Plan, wanted: int) -> int:
     """How many of the wanted replicas find GPUs with enough memory."""
     needed = _needed_bytes(plan)
-    free = {c.capacity.node.name: c.fitting(needed) for c in group.candidates}
+    free = {c.capacity.node.name: c.roomy(needed) for c in group.candidates}
+    return len(pack(free, plan.gpus_per_replica, wanted))
+
+
+def _still_fits(group: Group, plan: Plan, wanted: int) -> int:
+    """How many of the wanted replicas run already or find GPUs with enough memory."""
+    needed = _needed_bytes(plan)
+    free = {c.capacity.node.name: c.keeping(needed) for c in group.candidates}
     return len(pack(free, plan.gpus_per_replica, wanted))
 
 

@@ -45,10 +45,14 @@ class Candidate:
         least = None if room is None else room.least_bytes
         return self.device.free_bytes if least is None else min(self.device.free_bytes, least)
 
-    def fitting(self, needed_bytes: int) -> int:
-        """GPUs that can be used now by pods that need so many bytes on each."""
+    def roomy(self, needed_bytes: int) -> int:
+        """GPUs that can be used now by new pods that need so many bytes on each."""
+        return self.free if self.free_bytes >= needed_bytes else 0
+
+    def keeping(self, needed_bytes: int) -> int:
+        """The same for a plan that exists: its pods stay on the GPUs that they hold."""
         if self._room is None:
-            return self.free if self.device.free_bytes >= needed_bytes else 0
+            return self.roomy(needed_bytes)
         return self._room.fitting(self.free, needed_bytes)
 
     @property

@@ -97,12 +97,15 @@ def test_host_memory_of_own_pods_is_free_for_their_owner() -> None:
     [
         (MeasuredRoom((70, 60), 50), 4, 50, 4),
         (MeasuredRoom((70, 60), 50), 4, 60, 2),
-        (MeasuredRoom((70, 60), 50), 4, 70, 1),
+        (MeasuredRoom((70, 60), 50), 4, 70, 2),
+        (MeasuredRoom((70, 60), 50), 1, 70, 1),
         (MeasuredRoom((70, 60), 50), 1, 50, 1),
         (MeasuredRoom((70,), None), 3, 60, 3),
     ],
 )
-def test_gpus_that_fit(room: MeasuredRoom, free: int, needed: int, fitting: int) -> None:
+def test_pods_that_run_stay_and_others_need_room(
+    room: MeasuredRoom, free: int, needed: int, fitting: int
+) -> None:
     assert room.fitting(free, needed) == fitting
 
 

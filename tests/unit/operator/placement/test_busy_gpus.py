@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from diffusion_operator.placement.decision import Decision
 from diffusion_runtime.planning.documents import Plan
 from unit.operator.scenes import Scene
@@ -106,6 +111,52 @@ def test_only_foreign_memory_in_the_way_means_waiting() -> None:
     assert found.refusal is not None
     assert (found.refusal.reason, found.refusal.stalled) == ("InsufficientMemory", False)
     assert "at least one of them has only 0B of memory free" in found.refusal.message
+
+
+def test_a_pod_on_a_busy_gpu_is_not_taken_away() -> None:
+    """It runs by a fallback there; taking it away would only serve less."""
+    dd = demo(replicas=2)
+    world = scene(GpuNodeBuilder("a").gpu(80).gpu(80), GpuNodeBuilder("b").gpu(80, 79.9), gpus=2)
+    world.nodes = [NodeBuilder("a").gpus(2, A100), NodeBuilder("b").gpus(1, A100)]
+    first = world.decide(dd)
+    assert (first.groups[0].replicas, first.refusal) == (2, None)
+    world.apply(dd, first)
+    plan = first.groups[0].plan
+    for node in ("a", "b"):
+        world.pods.append(PodBuilder(f"own-{node}").gpus(1).on(node).owned_by("d", "a100-80", plan.hash))
+    world.pods.append(PodBuilder("other").gpus(1).on("a"))
+    world.reports = [
+        GpuNodeBuilder("a").gpu(80, 0, "default/own-a").gpu(80, 0, "default/other"),
+        GpuNodeBuilder("b").gpu(80, 79.9, "default/own-b"),
+    ]
+    again = world.decide(dd)
+    assert (again.groups[0].plan, again.groups[0].replicas, again.refusal) == (plan, 2, None)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(0, 80), min_size=1, max_size=4), st.integers(1, 4), st.randoms(use_true_random=False)
+)
+def test_decisions_are_made_again_whatever_is_taken_where(
+    foreign_gib: list[int], replicas: int, chance: random.Random
+) -> None:
+    dd = demo(replicas=replicas)
+    report = GpuNodeBuilder("n")
+    for gib in foreign_gib:
+        report.gpu(80, gib)
+    world = scene(report, gpus=len(foreign_gib))
+    first = world.decide(dd)
+    world.apply(dd, first)
+    assert world.decide(dd) == first
+    world.start_pods(dd, first)
+    pods = [pod.build()["metadata"] for pod in world.pods if "labels" in pod.build()["metadata"]]
+    own = [meta["name"] for meta in pods if meta["namespace"] == "default"]
+    held = dict(zip(chance.sample(range(len(foreign_gib)), len(own)), own, strict=True))
+    report = GpuNodeBuilder("n")
+    for index, gib in enumerate(foreign_gib):
+        report.gpu(80, gib, *([f"default/{held[index]}"] if index in held else []))
+    world.reports = [report]
+    assert world.decide(dd).groups == first.groups
 
 
 def test_a_surge_pod_needs_a_gpu_with_room() -> None:
