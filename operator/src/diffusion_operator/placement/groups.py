@@ -41,9 +41,13 @@ class Candidate:
     @property
     def free_bytes(self) -> int:
         """Bytes that a new pod is sure to find on whichever of these GPUs it gets."""
-        room = self._room
-        least = None if room is None else room.least_bytes
+        least = self._room.least_bytes if self._room else None
         return self.device.free_bytes if least is None else min(self.device.free_bytes, least)
+
+    @property
+    def free_device(self) -> Device:
+        """One of these GPUs, as the planner sees it."""
+        return self.device if self._room is None else _with_free(self.device, self.free_bytes)
 
     def roomy(self, needed_bytes: int) -> int:
         """GPUs that can be used now by new pods that need so many bytes on each."""
@@ -58,7 +62,8 @@ class Candidate:
     @property
     def _room(self) -> MeasuredRoom | None:
         """What was measured; of slices and shared GPUs a report says nothing that could be used."""
-        return None if self.device.mig or self.device.shared else self.capacity.room
+        room = self.capacity.room
+        return None if room is None or self.device.mig or self.device.shared else room
 
     def minus(self, owner: str, gpus: int) -> Candidate:
         """The node with `gpus` more GPUs held by `owner`."""
@@ -82,9 +87,7 @@ class Group:
     def free_nodes(self) -> tuple[GpuNode, ...]:
         """What can be used now, for the planner."""
         return tuple(
-            _gpu_node(c, _with_free(c.device, c.free_bytes), c.free, c.capacity.host_free_bytes)
-            for c in self.candidates
-            if c.free
+            _gpu_node(c, c.free_device, c.free, c.capacity.host_free_bytes) for c in self.candidates if c.free
         )
 
     def after(self, owner: str, gpus: int, replicas: int) -> Group:
