@@ -30,7 +30,10 @@ GROUPS: dict[str, list[tuple[str, str, bool]]] = {
     "apps/v1": [("deployments", "Deployment", True), ("replicasets", "ReplicaSet", True)],
     "coordination.k8s.io/v1": [("leases", "Lease", True)],
     "policy/v1": [("poddisruptionbudgets", "PodDisruptionBudget", True)],
-    "diffusion-operator.io/v1alpha1": [("diffusiondeployments", "DiffusionDeployment", True)],
+    "diffusion-operator.io/v1alpha1": [
+        ("diffusiondeployments", "DiffusionDeployment", True),
+        ("gpunodes", "GPUNode", False),
+    ],
 }
 
 

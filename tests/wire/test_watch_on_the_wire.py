@@ -27,6 +27,7 @@ QUOTAS = "/api/v1/resourcequotas"
 WATCHED = (
     DDS,
     NODES,
+    "/apis/diffusion-operator.io/v1alpha1/gpunodes",
     PODS,
     QUOTAS,
     SERVICES,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffusion_operator.api.names import LABEL_DEPLOYMENT
+from diffusion_operator.inventory.gpu_nodes import GpuNodeReport, parse_gpu_node
 from diffusion_operator.inventory.objects import (
     ManagedDeployment,
     Node,
@@ -22,6 +23,7 @@ from diffusion_operator.inventory.quota import Quota, parse_quota
 from diffusion_operator.inventory.requests import BadObject
 from diffusion_operator.kube.resources import (
     DEPLOYMENTS,
+    GPU_NODES,
     NODES,
     PODS,
     REPLICA_SETS,
@@ -32,12 +34,13 @@ from diffusion_operator.kube.resources import (
 
 logger = logging.getLogger(__name__)
 
-View = Node | Pod | ManagedDeployment | Quota
+View = Node | Pod | ManagedDeployment | Quota | GpuNodeReport
 _PARSERS: Mapping[Resource, Callable[[JsonObject], View]] = {
     NODES: parse_node,
     PODS: parse_pod,
     DEPLOYMENTS: parse_deployment,
     RESOURCE_QUOTAS: parse_quota,
+    GPU_NODES: parse_gpu_node,
 }
 
 
@@ -55,7 +58,7 @@ def project(resource: Resource, obj: JsonObject) -> tuple[JsonObject | None, Vie
 
 def _kept(resource: Resource, obj: JsonObject) -> JsonObject | None:
     ours = LABEL_DEPLOYMENT in (obj["metadata"].get("labels") or {})
-    if resource in (NODES, RESOURCE_QUOTAS) or (resource is PODS and not ours):
+    if resource in (NODES, GPU_NODES, RESOURCE_QUOTAS) or (resource is PODS and not ours):
         return None
     kept: dict[str, Any] = {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
     kept["metadata"] = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}

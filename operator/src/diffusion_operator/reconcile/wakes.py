@@ -9,6 +9,7 @@ from diffusion_operator.inventory.objects import Pod
 from diffusion_operator.kube.resources import (
     DEPLOYMENTS,
     DIFFUSION_DEPLOYMENTS,
+    GPU_NODES,
     NODES,
     PODS,
     REPLICA_SETS,
@@ -33,7 +34,7 @@ class Wakes:
     def __call__(
         self, resource: Resource, identity: Identity, before: Entry | None, after: Entry | None, own: bool
     ) -> None:
-        if resource in (NODES, RESOURCE_QUOTAS):
+        if resource in (NODES, GPU_NODES, RESOURCE_QUOTAS):
             if (before and before.view) != (after and after.view):
                 self._add(CAPACITY)
             return
