@@ -100,6 +100,11 @@ class PodBuilder:
         self._raw["status"]["phase"] = phase
         return self
 
+    def ready(self, ready: bool = True) -> Self:
+        condition = {"type": "Ready", "status": str(ready)}
+        self._raw["status"].setdefault("conditions", []).append(condition)
+        return self
+
     def terminating(self) -> Self:
         self._raw["metadata"]["deletionTimestamp"] = "2026-11-24T00:00:00Z"
         return self
@@ -117,6 +122,50 @@ class PodBuilder:
 
     def build(self) -> dict[str, Any]:
         return copy.deepcopy(self._raw)
+
+
+class GpuNodeBuilder:
+    """The GPUNode of a node, written by the pod `agent_pod(node)` builds."""
+
+    def __init__(self, node: str) -> None:
+        self._raw: dict[str, Any] = {
+            "apiVersion": f"{GROUP}/v1alpha1",
+            "kind": "GPUNode",
+            "metadata": {"name": node},
+            "status": {
+                "reporter": {"namespace": "agents", "name": f"agent-{node}", "uid": f"uid-agent-{node}"},
+                "driverVersion": "580.95.05",
+                "gpus": [],
+            },
+        }
+
+    def gpu(self, total_gib: float, foreign_gib: float = 0, *holders: str, **fields: Any) -> Self:
+        """One GPU; a holder is "namespace/name"."""
+        gpus = self._raw["status"]["gpus"]
+        gpu: dict[str, Any] = {
+            "index": len(gpus),
+            "uuid": f"GPU-{len(gpus)}",
+            "totalBytes": int(total_gib * 2**30),
+            "foreignBytes": int(foreign_gib * 2**30),
+        }
+        if holders:
+            pairs = [holder.split("/") for holder in holders]
+            gpu["heldBy"] = [{"namespace": namespace, "name": name} for namespace, name in pairs]
+        gpus.append(gpu | fields)
+        return self
+
+    def host_free(self, gib: float) -> Self:
+        total = 2**40
+        self._raw["status"]["hostMemory"] = {"totalBytes": total, "freeBytes": int(gib * 2**30)}
+        return self
+
+    def build(self) -> dict[str, Any]:
+        return copy.deepcopy(self._raw)
+
+
+def agent_pod(node: str, *, ready: bool = True) -> PodBuilder:
+    """The node agent's pod on a node."""
+    return PodBuilder(f"agent-{node}", "agents").on(node).ready(ready)
 
 
 class DiffusionDeploymentBuilder:

@@ -36,7 +36,10 @@ GROUPS: dict[str, list[tuple[str, str, bool]]] = {
     "policy/v1": [("poddisruptionbudgets", "PodDisruptionBudget", True)],
     "networking.k8s.io/v1": [("networkpolicies", "NetworkPolicy", True)],
     "monitoring.coreos.com/v1": [("servicemonitors", "ServiceMonitor", True)],
-    "diffusion-operator.io/v1alpha1": [("diffusiondeployments", "DiffusionDeployment", True)],
+    "diffusion-operator.io/v1alpha1": [
+        ("diffusiondeployments", "DiffusionDeployment", True),
+        ("gpunodes", "GPUNode", False),
+    ],
 }
 
 

@@ -25,9 +25,11 @@ NODES, PODS, SERVICES = "/api/v1/nodes", "/api/v1/pods", "/api/v1/services"
 DEPLOYMENTS = "/apis/apps/v1/deployments"
 QUOTAS = "/api/v1/resourcequotas"
 CLAIMS, VOLUMES = "/api/v1/persistentvolumeclaims", "/api/v1/persistentvolumes"
+GPU_NODES = "/apis/diffusion-operator.io/v1alpha1/gpunodes"
 WATCHED = (
     DDS,
     NODES,
+    GPU_NODES,
     PODS,
     QUOTAS,
     SERVICES,
@@ -134,7 +136,7 @@ async def test_only_labelled_children_are_asked_for_and_lists_are_chunked(tmp_pa
     async with watching(tmp_path) as watched:
         lists = {s.path: s.query for s in watched.api.seen if s.path in WATCHED and "watch" not in s.query}
         assert lists[PODS]["fieldSelector"] == "status.phase!=Succeeded,status.phase!=Failed"
-        for collection in set(WATCHED) - {DDS, NODES, PODS, QUOTAS, CLAIMS, VOLUMES}:
+        for collection in set(WATCHED) - {DDS, NODES, GPU_NODES, PODS, QUOTAS, CLAIMS, VOLUMES}:
             assert lists[collection]["labelSelector"] == "app.kubernetes.io/managed-by=diffusion-operator"
         assert "labelSelector" not in lists[DDS]
         assert {query["limit"] for query in lists.values()} == {"500"}

@@ -42,3 +42,30 @@ A digest decides over a tag; an empty repository ends the render with one senten
 {{- printf "%s:%s" .image.repository (default .appVersion .image.tag) -}}
 {{- end -}}
 {{- end -}}
+
+{{/* The node agent's objects: their name, their namespace, their labels. */}}
+{{- define "diffusion-operator.nodeAgentName" -}}
+{{- printf "%s-node-agent" (include "diffusion-operator.fullname" . | trunc 50 | trimSuffix "-") -}}
+{{- end -}}
+
+{{- define "diffusion-operator.nodeAgentNamespace" -}}
+{{- $namespace := default (include "diffusion-operator.nodeAgentName" .) .Values.nodeAgent.namespace -}}
+{{- if and (eq $namespace .Release.Namespace) .Values.nodeAgent.createNamespace -}}
+{{- fail (printf "nodeAgent.namespace is %s, the namespace of the operator. The node agent needs Pod Security level privileged, which would then hold for the operator too: name another namespace, or set nodeAgent.createNamespace=false if you mean it." $namespace) -}}
+{{- end -}}
+{{- $namespace -}}
+{{- end -}}
+
+{{- define "diffusion-operator.nodeAgentSelectorLabels" -}}
+app.kubernetes.io/name: diffusion-node-agent
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "diffusion-operator.nodeAgentLabels" -}}
+{{ include "diffusion-operator.nodeAgentSelectorLabels" . }}
+app.kubernetes.io/component: node-agent
+app.kubernetes.io/part-of: diffusion-operator
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}

@@ -24,6 +24,14 @@
   verbs:
   - list
   - watch
+# what node agents saw on the GPUs
+- apiGroups:
+  - diffusion-operator.io
+  resources:
+  - gpunodes
+  verbs:
+  - list
+  - watch
 # what pods already request, and how engine pods fare
 - apiGroups:
   - ''
@@ -158,4 +166,22 @@
   - get
   - create
   - update
+{{- end -}}
+{{- define "diffusion-operator.nodeAgentRules" -}}
+# the uid of its node, which then owns the report
+- apiGroups:
+  - ''
+  resources:
+  - nodes
+  verbs:
+  - get
+# its report, and its predecessor's at start
+- apiGroups:
+  - diffusion-operator.io
+  resources:
+  - gpunodes
+  verbs:
+  - get
+  - create
+  - patch
 {{- end -}}

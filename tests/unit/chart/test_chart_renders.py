@@ -22,13 +22,14 @@ def test_rendering_twice_gives_the_same_text() -> None:
     assert template().stdout == template().stdout != ""
 
 
-def test_one_object_of_each_kind() -> None:
+def test_what_is_rendered_by_default() -> None:
     kinds = sorted(document["kind"] for document in rendered())
     assert kinds == [
         "ClusterRole",
         "ClusterRole",
         "ClusterRole",
         "ClusterRoleBinding",
+        "CustomResourceDefinition",
         "CustomResourceDefinition",
         "Deployment",
         "NetworkPolicy",

@@ -78,11 +78,14 @@ def test_the_role_is_bound_to_the_service_account_alone() -> None:
     ]
 
 
-def test_the_definition_is_the_generated_one_and_stays_on_uninstall() -> None:
-    definition = only(rendered(), "CustomResourceDefinition")
-    generated = CHART.parents[1] / "crds" / "diffusion-operator.io_diffusiondeployments.yaml"
-    assert definition["spec"] == yaml.safe_load(generated.read_text())["spec"]
-    assert definition["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+def test_the_definitions_are_the_generated_ones_and_stay_on_uninstall() -> None:
+    definitions = [d for d in rendered() if d["kind"] == "CustomResourceDefinition"]
+    assert len(definitions) == 2
+    for definition in definitions:
+        plural, group = definition["metadata"]["name"].split(".", 1)
+        generated = CHART.parents[1] / "crds" / f"{group}_{plural}.yaml"
+        assert definition["spec"] == yaml.safe_load(generated.read_text())["spec"]
+        assert definition["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
 def test_the_definition_can_be_left_out() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from diffusion_operator.api.deployment import DiffusionDeployment
+from diffusion_operator.inventory.gpu_nodes import parse_gpu_node
 from diffusion_operator.inventory.ledger import Ledger, build_ledger, pack
 from diffusion_operator.inventory.objects import parse_deployment, parse_node, parse_pod
 from diffusion_operator.inventory.quota import parse_quota
@@ -16,7 +17,7 @@ from diffusion_operator.placement.groups import Terms
 from diffusion_operator.placement.history import NO_HISTORY, Evidence, History
 from diffusion_operator.render.children import render_children
 from diffusion_operator.render.settings import RenderSettings
-from wrappers import DiffusionDeploymentBuilder, NodeBuilder, PodBuilder
+from wrappers import DiffusionDeploymentBuilder, GpuNodeBuilder, NodeBuilder, PodBuilder
 
 SETTINGS = RenderSettings(engine_image="engine:1")
 
@@ -33,6 +34,7 @@ class Scene:
     terms: Terms = field(default_factory=Terms)
     history: History = NO_HISTORY
     engine: str = "engine:1"
+    reports: Sequence[GpuNodeBuilder] = ()
 
     def ledger(self) -> Ledger:
         return build_ledger(
@@ -40,6 +42,7 @@ class Scene:
             [parse_pod(pod.build()) for pod in self.pods],
             [parse_deployment(raw) for raw in self.deployments.values()],
             [parse_quota(raw) for raw in self.quotas],
+            [parse_gpu_node(report.build()) for report in self.reports],
         )
 
     def decide(self, dd: DiffusionDeploymentBuilder, *evidence: Evidence) -> Decision:

@@ -1,6 +1,6 @@
-"""What the operator may do in the cluster, each rule with its reason.
+"""What the operator and the node agent may do in the cluster, each rule with its reason.
 
-The chart's ClusterRole is generated from it.
+The chart's ClusterRoles are generated from it.
 
 No verb on Secrets, and none on objects of other owners beyond reading nodes and pods.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from diffusion_operator.api.gpu_node import GPU_NODE_PLURAL
 from diffusion_operator.api.names import API_GROUP, PLURAL
 
 
@@ -36,6 +37,7 @@ CLUSTER_RULES: tuple[Rule, ...] = (
     Rule((API_GROUP,), (PLURAL,), _WATCH, "read what users want; the spec is never written"),
     Rule((API_GROUP,), (f"{PLURAL}/status",), ("patch",), "say what was decided and what runs"),
     Rule(("",), ("nodes",), ("list", "watch"), "GPUs, labels, taints and readiness of nodes"),
+    Rule((API_GROUP,), (GPU_NODE_PLURAL,), ("list", "watch"), "what node agents saw on the GPUs"),
     Rule(("",), ("pods",), ("list", "watch"), "what pods already request, and how engine pods fare"),
     Rule(
         ("",),
@@ -84,5 +86,16 @@ OWN_RULES: tuple[Rule, ...] = (
         ("leases",),
         ("get", "create", "update"),
         "which of the replicas writes",
+    ),
+)
+
+# An admission policy of the chart narrows the second rule to the object named after the agent's own node.
+AGENT_RULES: tuple[Rule, ...] = (
+    Rule(("",), ("nodes",), ("get",), "the uid of its node, which then owns the report"),
+    Rule(
+        (API_GROUP,),
+        (GPU_NODE_PLURAL,),
+        ("get", "create", "patch"),
+        "its report, and its predecessor's at start",
     ),
 )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diffusion_operator.api.gpu_node import GPU_NODE_PLURAL
 from diffusion_operator.api.names import API_GROUP, FIELD_MANAGER, LABEL_DEPLOYMENT, LABEL_MANAGED_BY, PLURAL
 from diffusion_operator.cli.errors import ClusterUnreachable, NoSuchDeployment
 
@@ -20,6 +21,7 @@ JsonObject = dict[str, Any]
 Runner = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
 
 RESOURCE = f"{PLURAL}.{API_GROUP}"
+GPU_NODE_RESOURCE = f"{GPU_NODE_PLURAL}.{API_GROUP}"
 TIMEOUT_SECONDS = 60
 
 
@@ -68,6 +70,13 @@ class Kubectl:
     def pods(self) -> list[JsonObject]:
         """All pods of all namespaces."""
         return self._items("pods", "--all-namespaces")
+
+    def gpu_nodes(self) -> list[JsonObject]:
+        """What node agents reported; empty when their kind is not installed."""
+        try:
+            return self._items(GPU_NODE_RESOURCE)
+        except NoSuchDeployment:
+            return []
 
     def managed_deployments(self) -> list[JsonObject]:
         """All Deployments that the operator manages, of all namespaces."""

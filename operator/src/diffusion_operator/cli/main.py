@@ -10,11 +10,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from diffusion_operator.cli.capacity import capacity
 from diffusion_operator.cli.errors import OK, CommandError
 from diffusion_operator.cli.explain import explain
 from diffusion_operator.cli.kubectl import Kubectl
 from diffusion_operator.cli.plan import plan
 from diffusion_operator.cli.style import style_for
+from diffusion_operator.placement.wish import DEFAULT_RESOURCE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kubectl = Kubectl(context=flags.context, kubeconfig=flags.kubeconfig)
     style = style_for(sys.stdout)
     try:
-        if flags.command == "explain":
+        if flags.command == "capacity":
+            text, code = capacity(kubectl, flags.resource, style), OK
+        elif flags.command == "explain":
             text, code = explain(kubectl, flags.name, flags.namespace, style), OK
         else:
             text, code = plan(kubectl, flags.filename, flags.nodes, flags.namespace, flags.output, style)
@@ -49,6 +53,13 @@ def _parser() -> argparse.ArgumentParser:
         "explain", parents=[shared], help="what was decided for one DiffusionDeployment, and why"
     )
     explain_command.add_argument("name", help="name of the DiffusionDeployment")
+
+    capacity_command = commands.add_parser(
+        "capacity", parents=[shared], help="nodes with GPUs: free, held, and in use outside Kubernetes"
+    )
+    capacity_command.add_argument(
+        "--resource", default=DEFAULT_RESOURCE, help=f"the GPU resource; default: {DEFAULT_RESOURCE}"
+    )
 
     plan_command = commands.add_parser(
         "plan", parents=[shared], help="what the operator would do with a manifest, without applying it"

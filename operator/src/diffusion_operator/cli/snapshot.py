@@ -1,17 +1,19 @@
-"""What the operator would see: nodes, pods, managed Deployments and plans, live or from a file."""
+"""What the operator would see: nodes, pods, Deployments, node reports and plans, live or from a file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from diffusion_operator.api.gpu_node import GPU_NODE_KIND
 from diffusion_operator.api.names import LABEL_DEPLOYMENT
 from diffusion_operator.cli.errors import BadInput
 from diffusion_operator.cli.kubectl import JsonObject, Kubectl
+from diffusion_operator.inventory.gpu_nodes import parse_gpu_node
 from diffusion_operator.inventory.ledger import Ledger, build_ledger
 from diffusion_operator.inventory.objects import parse_deployment, parse_node, parse_pod
 from diffusion_operator.inventory.requests import BadObject
@@ -27,6 +29,7 @@ class Snapshot:
     pods: list[JsonObject]
     deployments: list[JsonObject]
     config_maps: list[JsonObject]
+    gpu_nodes: list[JsonObject] = field(default_factory=list)
 
     def ledger(self) -> Ledger:
         """Free GPUs of every node. Raises BadInput naming an object that cannot be read."""
@@ -35,24 +38,31 @@ class Snapshot:
                 [parse_node(raw) for raw in self.nodes],
                 [parse_pod(raw) for raw in self.pods],
                 [parse_deployment(raw) for raw in self.deployments],
+                reports=[parse_gpu_node(raw) for raw in self.gpu_nodes],
             )
         except BadObject as error:
             raise BadInput(str(error)) from error
 
+    def reporting_nodes(self) -> frozenset[str]:
+        """Nodes with a report, whether it counts or not."""
+        return frozenset(raw["metadata"]["name"] for raw in self.gpu_nodes)
+
+
+def cluster_snapshot(kubectl: Kubectl) -> Snapshot:
+    """The live cluster without anybody's plans."""
+    return Snapshot(kubectl.nodes(), kubectl.pods(), kubectl.managed_deployments(), [], kubectl.gpu_nodes())
+
 
 def from_cluster(kubectl: Kubectl, name: str, namespace: str) -> Snapshot:
     """The live cluster, as it matters for one DiffusionDeployment."""
-    return Snapshot(
-        nodes=kubectl.nodes(),
-        pods=kubectl.pods(),
-        deployments=kubectl.managed_deployments(),
-        config_maps=kubectl.plan_config_maps(name, namespace),
-    )
+    return replace(cluster_snapshot(kubectl), config_maps=kubectl.plan_config_maps(name, namespace))
 
 
 def from_file(path: Path) -> Snapshot:
-    """A file with nodes and, if wanted, pods, Deployments and ConfigMaps. Raises BadInput."""
-    kinds: dict[str, list[JsonObject]] = {"Node": [], "Pod": [], "Deployment": [], "ConfigMap": []}
+    """A file with nodes and, if wanted, pods, Deployments, ConfigMaps and GPUNodes. Raises BadInput."""
+    kinds: dict[str, list[JsonObject]] = {
+        kind: [] for kind in ("Node", "Pod", "Deployment", "ConfigMap", GPU_NODE_KIND)
+    }
     for item in _objects(path):
         kind = item.get("kind")
         if kind not in kinds:
@@ -63,7 +73,7 @@ def from_file(path: Path) -> Snapshot:
     managed = [
         raw for raw in kinds["Deployment"] if LABEL_DEPLOYMENT in (raw["metadata"].get("labels") or {})
     ]
-    return Snapshot(kinds["Node"], kinds["Pod"], managed, kinds["ConfigMap"])
+    return Snapshot(kinds["Node"], kinds["Pod"], managed, kinds["ConfigMap"], kinds[GPU_NODE_KIND])
 
 
 def read_documents(text: str, source: str) -> list[Any]:

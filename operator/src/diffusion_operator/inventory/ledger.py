@@ -1,6 +1,7 @@
 """The capacity ledger: which GPUs are free on which node, and who holds the others.
 
-Free = allocatable - requests of non-terminal bound pods - reservations. A reservation stands for a replica
+Free GPUs = allocatable - requests of non-terminal bound pods - reservations. Their free bytes come from the
+node agent where it reports, else from labels. A reservation stands for a replica
 of a managed Deployment without a bound pod. Everything is rebuilt from nodes, pods and Deployments, never
 remembered. The scheduler stays the final judge; the ledger only keeps two decisions from counting on one
 GPU.
@@ -13,6 +14,13 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from diffusion_operator.inventory.gpu_nodes import (
+    HOST_EXACT_TO_BYTES,
+    GpuNodeReport,
+    MeasuredRoom,
+    measured_room,
+    trusted_reports,
+)
 from diffusion_operator.inventory.matching import unfit
 from diffusion_operator.inventory.objects import ManagedDeployment, Node, Pod
 from diffusion_operator.inventory.quota import Quota, QuotaUse, quota_uses
@@ -39,24 +47,29 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class NodeCapacity:
-    """One node as one owner sees it. `holders` are (name, GPUs), most first, without the owner itself."""
+    """One node as one owner sees it. `holders` are (name, GPUs), most first, without the owner itself.
+
+    `room` is what the node agent measured, None where no report counts.
+    """
 
     node: Node
     total: int
     free: int
     host_free_bytes: int
     holders: tuple[tuple[str, int], ...] = ()
+    room: MeasuredRoom | None = None
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """Nodes by name and the claims on each. Immutable; build a new one for a new view."""
+    """Nodes by name, the claims on each, and the node agents' reports that count. Immutable."""
 
     nodes: tuple[Node, ...]
     claims: Mapping[str, tuple[Claim, ...]] = field(default_factory=dict)
     unplaced: tuple[Claim, ...] = ()
     """Replicas of managed Deployments that no node holds now: they wait for nodes that do not exist yet."""
     quotas: tuple[QuotaUse, ...] = ()
+    reports: Mapping[str, GpuNodeReport] = field(default_factory=dict)
     memo: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
     """What was worked out from this view and holds for every owner; a batch of decisions shares it."""
 
@@ -150,10 +163,11 @@ class Ledger:
         )
 
     def _view(self, node: Node, owner: str | None, resource_name: str) -> NodeCapacity:
-        total, gpus, memory = node.extended.get(resource_name, 0), 0, 0
+        total, gpus, memory, own_memory = node.extended.get(resource_name, 0), 0, 0, 0
         holders: dict[str, int] = {}
         for claim in self.claims.get(node.name, ()):
             if owner is not None and claim.owner == owner:
+                own_memory += 0 if claim.reserved else claim.memory_bytes
                 continue
             memory += claim.memory_bytes
             if claim.resource_name == resource_name and claim.gpus:
@@ -161,7 +175,29 @@ class Ledger:
                 name = claim.owner or claim.holder
                 holders[name] = holders.get(name, 0) + claim.gpus
         ranked = tuple(sorted(holders.items(), key=lambda item: (-item[1], item[0])))
-        return NodeCapacity(node, total, max(0, total - gpus), max(0, node.memory_bytes - memory), ranked)
+        host = self._host_free_bytes(node, memory, own_memory)
+        room = self._room(node.name, owner)
+        return NodeCapacity(node, total, max(0, total - gpus), host, ranked, room)
+
+    def _host_free_bytes(self, node: Node, taken_bytes: int, own_bytes: int) -> int:
+        """By requests; by measurement where it says less. What own pods asked for counts as free again."""
+        requested = max(0, node.memory_bytes - taken_bytes)
+        report = self.reports.get(node.name)
+        if report is None or report.host_free_bytes is None:
+            return requested
+        # Rounded before the own part is added: what runs is never too large for itself.
+        measured = report.host_free_bytes - report.host_free_bytes % HOST_EXACT_TO_BYTES
+        return min(requested, measured + own_bytes)
+
+    def _room(self, node_name: str, owner: str | None) -> MeasuredRoom | None:
+        report = self.reports.get(node_name)
+        if report is None:
+            return None
+        # The kubelet tells the pods of a GPU by whatever resource they asked for it, so all pods count here.
+        bound = [claim for claim in self.claims.get(node_name, ()) if not claim.reserved]
+        holding = {claim.holder for claim in bound}
+        own = {claim.holder for claim in bound if owner is not None and claim.owner == owner}
+        return measured_room(report, own, holding)
 
 
 def build_ledger(
@@ -169,8 +205,12 @@ def build_ledger(
     pods: Iterable[Pod],
     deployments: Iterable[ManagedDeployment],
     quotas: Iterable[Quota] = (),
+    reports: Iterable[GpuNodeReport] = (),
 ) -> Ledger:
-    """Claims of all bound pods, then reservations of all Deployments in the order of their names."""
+    """Claims of all bound pods, then reservations of all Deployments in the order of their names.
+
+    `reports` are all GPUNodes; those whose agent is not Ready are left out here.
+    """
     ordered = tuple(sorted(nodes, key=lambda node: node.name))
     every_pod = list(pods)
     managed = sorted(deployments, key=lambda item: (item.owner, item.name))
@@ -192,6 +232,7 @@ def build_ledger(
         {name: tuple(found) for name, found in claims.items() if found},
         tuple(unplaced),
         quota_uses(quotas, every_pod, managed),
+        trusted_reports(reports, every_pod),
         memo,
     )
 
@@ -224,6 +265,16 @@ def with_foreign(ledger: Ledger, node: str, pods: Iterable[Pod]) -> Ledger:
     kept = tuple(claim for claim in ledger.claims.get(node, ()) if claim.owner is not None)
     found = [claim for pod in pods if not pod.terminal for claim in _pod_claims(pod)]
     return ledger.changed({node: (*found, *kept)})
+
+
+def with_reports(ledger: Ledger, reports: Mapping[str, GpuNodeReport]) -> Ledger:
+    """The same nodes and claims with other reports, all of which count."""
+    known = ledger.reports
+    moved = {name for name in known.keys() | reports.keys() if known.get(name) != reports.get(name)}
+    if not moved:
+        return ledger
+    new = replace(ledger, reports=dict(reports))
+    return new.changed({name: ledger.claims.get(name, ()) for name in moved})
 
 
 def pack(free: Mapping[str, int], gpus: int, count: int) -> list[str]:

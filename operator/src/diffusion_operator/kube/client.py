@@ -43,7 +43,7 @@ class KubeClient(Protocol):
         ...
 
     async def apply(self, manifest: JsonObject, *, force: bool = True) -> JsonObject:
-        """Server-side apply as `diffusion-operator`.
+        """Server-side apply under one field manager.
 
         Forced, we win the fields that our manifest names. Not forced, it raises Conflict when somebody else
         owns one of them with another value.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from diffusion_operator.api.gpu_node import GPU_NODE_KIND, GPU_NODE_PLURAL
 from diffusion_operator.api.names import (
     API_GROUP,
     API_VERSION,
@@ -51,6 +52,7 @@ class Resource:
 
 
 DIFFUSION_DEPLOYMENTS = Resource(API_GROUP, API_VERSION, PLURAL, KIND)
+GPU_NODES = Resource(API_GROUP, API_VERSION, GPU_NODE_PLURAL, GPU_NODE_KIND, namespaced=False)
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 PODS = Resource("", "v1", "pods", "Pod")
 RESOURCE_QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
@@ -81,13 +83,17 @@ CHILD_RESOURCES = (
     DEPLOYMENTS,
     JOBS,
 )
-_BY_TYPE = {(r.api_version, r.kind): r for r in (DIFFUSION_DEPLOYMENTS, *CHILD_RESOURCES, SERVICE_MONITORS)}
+_BY_TYPE = {
+    (r.api_version, r.kind): r
+    for r in (DIFFUSION_DEPLOYMENTS, GPU_NODES, *CHILD_RESOURCES, SERVICE_MONITORS)
+}
 
 # What the operator's role must allow, as (resource, subresource, verbs); checked once at start.
 REQUIRED_ACCESS: tuple[tuple[Resource, str | None, tuple[str, ...]], ...] = (
     (DIFFUSION_DEPLOYMENTS, None, ("get", "list", "watch")),
     (DIFFUSION_DEPLOYMENTS, "status", ("patch",)),
     (NODES, None, ("list", "watch")),
+    (GPU_NODES, None, ("list", "watch")),
     (PODS, None, ("list", "watch")),
     (RESOURCE_QUOTAS, None, ("list", "watch")),
     (PERSISTENT_VOLUME_CLAIMS, None, ("list", "watch")),
@@ -109,6 +115,7 @@ REQUIRED_OWN_ACCESS: tuple[tuple[Resource, str | None, tuple[str, ...]], ...] = 
 WATCHED = (
     DIFFUSION_DEPLOYMENTS,
     NODES,
+    GPU_NODES,
     PODS,
     RESOURCE_QUOTAS,
     PERSISTENT_VOLUME_CLAIMS,
@@ -128,5 +135,5 @@ def resource_of(manifest: JsonObject) -> Resource:
         return _BY_TYPE[(manifest["apiVersion"], manifest["kind"])]
     except KeyError:
         raise ValueError(
-            f"bug: the operator never writes {manifest.get('apiVersion')} {manifest.get('kind')}"
+            f"bug: this client never writes {manifest.get('apiVersion')} {manifest.get('kind')}"
         ) from None

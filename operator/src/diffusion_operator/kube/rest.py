@@ -45,6 +45,7 @@ class ClientSettings:
     rate_per_s: float = 200.0
     burst: int = 400
     request_timeout_s: float = 30.0
+    field_manager: str = FIELD_MANAGER
 
 
 async def load_configuration(settings: ClientSettings) -> Configuration:
@@ -77,6 +78,7 @@ class RestKubeClient:
         self._api = ApiClient(configuration)
         self._api.user_agent = settings.user_agent
         self._timeout = aiohttp.ClientTimeout(total=settings.request_timeout_s)
+        self._field_manager = settings.field_manager
         self._bucket = TokenBucket(settings.rate_per_s, settings.burst, sleep=sleep)
         self._observe_call = observe_call
         self._check_write = check_write
@@ -184,8 +186,8 @@ class RestKubeClient:
         return await self._call(
             "PATCH",
             resource,
-            resource.path(metadata["namespace"], metadata["name"], subresource),
-            query={"fieldManager": FIELD_MANAGER, "force": "true" if force else "false"},
+            resource.path(metadata.get("namespace"), metadata["name"], subresource),
+            query={"fieldManager": self._field_manager, "force": "true" if force else "false"},
             body=manifest,
             content_type="application/apply-patch+yaml",
         )

@@ -13,7 +13,7 @@ from diffusion_operator.placement.budget import Budget
 from diffusion_operator.placement.decision import CurrentGroup, Decision, GroupDecision, Refusal
 from diffusion_operator.placement.facts import built_in_facts, files_bytes
 from diffusion_operator.placement.feedback import Experience
-from diffusion_operator.placement.groups import Group, Survey, Terms, survey
+from diffusion_operator.placement.groups import Group, Survey, Terms, needed_bytes, survey
 from diffusion_operator.placement.handout import Share, hand_out
 from diffusion_operator.placement.history import NO_HISTORY, Evidence, History
 from diffusion_operator.placement.host_memory import planned_host_bytes
@@ -160,9 +160,14 @@ def _rest(dd: DiffusionDeployment, shares: Sequence[Share], budget: Budget, want
         return waiting_for_nodes(coming, missing, wanted)
     if not missing:
         return None
-    taken = [share.offer.group.after(dd.key, share.offer.plan, share.present) for share in shares]
+    taken = [
+        share.offer.group.after(dd.key, share.offer.plan, share.present, staying=share.offer.kept > 0)
+        for share in shares
+    ]
     if any(
-        c.free >= share.gpus for group, share in zip(taken, shares, strict=True) for c in group.candidates
+        c.roomy(needed_bytes(share.offer.plan)) >= share.gpus
+        for group, share in zip(taken, shares, strict=True)
+        for c in group.candidates
     ):
         need = min(planned_host_bytes(share.offer.plan) for share in shares)
         return waiting_for_host_memory(taken, need, missing, wanted)
@@ -175,7 +180,7 @@ def _group(
     offer, group, plan = share.offer, share.offer.group, share.offer.plan
     old = next((item for item in offers.current if item.name == group.name), None)
     spare = budget.allows(share.gpus) and has_spare(
-        ledger, dd.key, found.resource_name, group, share.replicas, share.gpus
+        ledger, dd.key, found.resource_name, _roomy(group, plan), share.replicas, share.gpus
     )
     rollout = keep_running_rollout(old, plan.hash) or choose_rollout(
         dd.spec,
@@ -204,6 +209,12 @@ def _group(
         mounts=found.mounts,
         files_bytes=files_bytes(offers.facts) if offers.facts.model.source == "path" else 0,
     )
+
+
+def _roomy(group: Group, plan: Plan) -> Group:
+    """The group without the nodes on which a new pod could get a GPU with too little free memory."""
+    needed = needed_bytes(plan)
+    return replace(group, candidates=tuple(c for c in group.candidates if c.free_bytes >= needed))
 
 
 def _field(error: BadRequest) -> str:

@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 from diffusion_operator.api.names import distinct_slug, group_slug
 from diffusion_operator.api.quantities import parse_whole
 from diffusion_operator.api.spec import DiffusionDeploymentSpec
+from diffusion_operator.inventory.gpu_nodes import MeasuredRoom
 from diffusion_operator.inventory.hardware import MIB, gpu_labels, too_old
 from diffusion_operator.inventory.ledger import Ledger, NodeCapacity, pack
 from diffusion_operator.inventory.matching import Unfit, unfit
@@ -43,6 +44,33 @@ class Candidate:
         """GPUs that can be used now."""
         return 0 if self.down else self.capacity.free
 
+    @property
+    def free_bytes(self) -> int:
+        """Bytes that a new pod is sure to find on whichever of these GPUs it gets."""
+        least = self._measured.least_bytes if self._measured else None
+        return self.device.free_bytes if least is None else min(self.device.free_bytes, least)
+
+    @property
+    def free_device(self) -> Device:
+        """One of these GPUs, as the planner sees it."""
+        return self.device if self._measured is None else _with_free(self.device, self.free_bytes)
+
+    def roomy(self, needed_bytes: int) -> int:
+        """GPUs that can be used now by new pods that need so many bytes on each."""
+        return self.free if self.free_bytes >= needed_bytes else 0
+
+    def keeping(self, needed_bytes: int) -> int:
+        """The same for a plan that exists: its pods stay on the GPUs that they hold."""
+        if self._measured is None:
+            return self.roomy(needed_bytes)
+        return self._measured.fitting(self.free, needed_bytes)
+
+    @property
+    def _measured(self) -> MeasuredRoom | None:
+        """What was measured; of slices and shared GPUs a report says nothing that could be used."""
+        room = self.capacity.room
+        return None if room is None or self.device.mig or self.device.shared else room
+
     def minus(self, owner: str, plan: Plan, replicas: int) -> Candidate:
         """The node with `replicas` more pods of `owner` on it."""
         if not replicas:
@@ -72,12 +100,14 @@ class Group:
     @cached_property
     def free_nodes(self) -> tuple[GpuNode, ...]:
         """What can be used now, for the planner."""
-        return tuple(_gpu_node(c, c.free, c.capacity.host_free_bytes) for c in self.candidates if c.free)
+        return tuple(
+            _gpu_node(c, c.free_device, c.free, c.capacity.host_free_bytes) for c in self.candidates if c.free
+        )
 
     @cached_property
     def future_nodes(self) -> tuple[GpuNode, ...]:
         """What a pool may bring, for the planner."""
-        return tuple(_gpu_node(c, c.capacity.free, 0) for c in self.candidates if c.future)
+        return tuple(_gpu_node(c, c.device, c.capacity.free, 0) for c in self.candidates if c.future)
 
     @property
     def hardware(self) -> str:
@@ -86,26 +116,31 @@ class Group:
         driver = ".".join(map(str, self.drivers[0])) if self.drivers else "unknown"
         return f"{self.product} {device.total_bytes // MIB}MiB driver {driver}"
 
-    def fits(self, plan: Plan, wanted: int, *, future: bool = False) -> int:
-        """How many of `wanted` pods that follow `plan` the free GPUs and host memory hold.
+    def fits(self, plan: Plan, wanted: int, *, future: bool = False, staying: bool = False) -> int:
+        """How many of `wanted` pods that follow `plan` the free GPUs, their memory and host memory hold.
 
-        With `future`, what pools may bring is counted, and only that.
+        With `future`, what pools may bring is counted, and only that. With `staying` the owner's pods that
+        run stay on their GPUs, whatever else uses these now.
         """
-        return len(pack(self._room(plan, future=future), plan.gpus_per_replica, wanted))
+        room = self._room(plan, future=future, staying=staying)
+        return len(pack(room, plan.gpus_per_replica, wanted))
 
-    def _room(self, plan: Plan, *, future: bool) -> dict[str, int]:
+    def _room(self, plan: Plan, *, future: bool = False, staying: bool = False) -> dict[str, int]:
         """GPUs of each node that pods of this plan could use."""
+        needed = needed_bytes(plan)
         return {
             c.capacity.node.name: gpus_with_memory(
-                plan, c.capacity.free, c.capacity.host_free_bytes if c.capacity.node.memory_bytes else None
+                plan,
+                c.capacity.free if future else c.keeping(needed) if staying else c.roomy(needed),
+                c.capacity.host_free_bytes if c.capacity.node.memory_bytes else None,
             )
             for c in self.candidates
             if (c.future if future else not c.down)
         }
 
-    def after(self, owner: str, plan: Plan, replicas: int) -> Group:
+    def after(self, owner: str, plan: Plan, replicas: int, *, staying: bool = False) -> Group:
         """The group as it looks once `replicas` pods of `owner` follow `plan` on it."""
-        names = Counter(pack(self._room(plan, future=False), plan.gpus_per_replica, replicas))
+        names = Counter(pack(self._room(plan, staying=staying), plan.gpus_per_replica, replicas))
         return replace(
             self,
             candidates=tuple(c.minus(owner, plan, names[c.capacity.node.name]) for c in self.candidates),
@@ -113,7 +148,14 @@ class Group:
 
     def empty_nodes(self) -> tuple[GpuNode, ...]:
         """What there would be if nothing else ran and every node were up."""
-        return tuple(_gpu_node(c, c.capacity.total, c.capacity.node.memory_bytes) for c in self.candidates)
+        return tuple(
+            _gpu_node(c, c.device, c.capacity.total, c.capacity.node.memory_bytes) for c in self.candidates
+        )
+
+
+def needed_bytes(plan: Plan) -> int:
+    """What each GPU must have free: the peak, or what the plan was made for when it knew of a shortfall."""
+    return min(plan.memory.peak_per_gpu_bytes, plan.memory.free_per_gpu_bytes)
 
 
 @dataclass(frozen=True)
@@ -326,9 +368,15 @@ def _down(problem: Unfit | None) -> str | None:
     return problem.text if problem else None
 
 
-def _gpu_node(candidate: Candidate, gpus: int, host_bytes: int) -> GpuNode:
+def _gpu_node(candidate: Candidate, device: Device, gpus: int, host_bytes: int) -> GpuNode:
     # A node that does not say how much memory it has is not taken for one without any.
-    return _alike(candidate.device, gpus, host_bytes if candidate.capacity.node.memory_bytes else None)
+    return _alike(device, gpus, host_bytes if candidate.capacity.node.memory_bytes else None)
+
+
+@lru_cache(maxsize=1024)
+def _with_free(device: Device, free_bytes: int) -> Device:
+    """The device with so much free, one object for all GPUs that are alike."""
+    return device if free_bytes == device.free_bytes else device.model_copy(update={"free_bytes": free_bytes})
 
 
 @lru_cache(maxsize=4096)

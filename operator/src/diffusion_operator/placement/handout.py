@@ -48,7 +48,7 @@ def _keep(kept: Sequence[Offer], wanted: int, budget: Budget) -> list[Share]:
     for offer in kept:
         stay = min(offer.kept, wanted)
         share = Share(offer)
-        share.present = budget.take(share.gpus, offer.group.fits(offer.plan, stay))
+        share.present = budget.take(share.gpus, offer.group.fits(offer.plan, stay, staying=True))
         wanted -= share.present
         shares.append(share)
     return shares
@@ -59,7 +59,8 @@ class _Present:
     """Nodes that exist."""
 
     def room(self, share: Share, left: int) -> int:
-        return share.offer.group.fits(share.offer.plan, share.present + left) - share.present
+        offer = share.offer
+        return offer.group.fits(offer.plan, share.present + left, staying=offer.kept > 0) - share.present
 
     def new(self, offers: Offers, group: Group, replicas: int, most: int | None) -> Offer | None:
         return offers.new(group, group.free_nodes, replicas, most)

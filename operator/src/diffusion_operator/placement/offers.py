@@ -5,13 +5,13 @@ An offer says nothing of how many replicas it gets; `handout` does. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from diffusion_operator.api.deployment import DiffusionDeployment
 from diffusion_operator.placement.decision import CurrentGroup
 from diffusion_operator.placement.feedback import fits_experience, remembered, step_down
-from diffusion_operator.placement.groups import Group
+from diffusion_operator.placement.groups import Group, needed_bytes
 from diffusion_operator.placement.history import Downgrade, Evidence, FailedPlan, History
 from diffusion_operator.placement.wish import intent_of, workload_of
 from diffusion_runtime.planning.devices import GpuNode
@@ -89,7 +89,13 @@ class Offers:
         if most_gpus is not None and intent.gpus_per_replica is None:
             bound = min(most_gpus, intent.max_gpus_per_replica or most_gpus)
             intent = intent.model_copy(update={"max_gpus_per_replica": bound})
-        return make_plan(self.facts, workload_of(self.dd.spec, self.facts), intent, nodes, max(1, replicas))
+        workload = workload_of(self.dd.spec, self.facts)
+
+        def ask(some: Sequence[GpuNode]) -> Plan | NoPlan:
+            return make_plan(self.facts, workload, intent, some, max(1, replicas))
+
+        answer = ask(nodes)
+        return answer if isinstance(answer, Plan) else _without_busiest(ask, nodes) or answer
 
     def _same(self, group: Group) -> Offer | None:
         """The plan that exists, if it was made for the same wish, or its fallback after an end by memory."""
@@ -156,6 +162,29 @@ class Offers:
 
 
 def memory_suffices(plan: Plan, group: Group) -> bool:
-    """No GPU has less free than the plan needs, or less than it was made for when it knew of a shortfall."""
-    needed = min(plan.memory.peak_per_gpu_bytes, plan.memory.free_per_gpu_bytes)
-    return all(candidate.device.free_bytes >= needed for candidate in group.candidates)
+    """No GPU has less than the plan needs; where one has less free, at least one replica stays or fits."""
+    needed = needed_bytes(plan)
+    if any(candidate.device.free_bytes < needed for candidate in group.candidates):
+        return False
+    busy = any(candidate.free_bytes < needed for candidate in group.candidates)
+    return not busy or group.fits(plan, 1, staying=True) > 0
+
+
+def _without_busiest(
+    ask: Callable[[Sequence[GpuNode]], Plan | NoPlan], nodes: tuple[GpuNode, ...]
+) -> Plan | None:
+    """The plan that uses most nodes when those with the least free memory are left out.
+
+    The planner counts for the worst replica, so one busy node could otherwise keep all replicas from running.
+    """
+    usable = [node for node in nodes if node.gpus]
+    levels = sorted({node.gpus[0].free_bytes for node in usable})
+    low, high, best = 1, len(levels) - 1, None
+    while low <= high:
+        middle = (low + high) // 2
+        answer = ask([node for node in usable if node.gpus[0].free_bytes >= levels[middle]])
+        if isinstance(answer, Plan):
+            best, high = answer, middle - 1
+        else:
+            low = middle + 1
+    return best

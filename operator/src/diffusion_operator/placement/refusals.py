@@ -12,6 +12,8 @@ from diffusion_runtime.planning.documents import NoPlan
 from diffusion_runtime.planning.explain import format_bytes
 
 _SHOWN_HOLDERS = 3
+NOTEWORTHY_BYTES = 2 * 1024**3
+"""More than a driver keeps for itself; below it nobody else is on the GPU."""
 _FIELDS = {
     "product": "spec.hardware.productIn",
     "memory": "spec.hardware.minMemory",
@@ -122,7 +124,15 @@ def _freest(groups: Sequence[Group]) -> str:
         )
     best = min(up, key=lambda c: (-c.free, c.capacity.node.name))
     text = f"the freest node {best.capacity.node.name} has {best.free} of {best.capacity.total} free"
-    return f"{text}{_holders(best)}{_down(nodes)}"
+    return f"{text}{_holders(best)}{_outside(best)}{_down(nodes)}"
+
+
+def _outside(candidate: Candidate) -> str:
+    """Memory that is missing on the free GPUs although no pod holds them."""
+    missing = candidate.device.total_bytes - candidate.free_bytes
+    if not candidate.free or missing < NOTEWORTHY_BYTES:
+        return ""
+    return f", but at least one of them has only {format_bytes(candidate.free_bytes)} of memory free"
 
 
 def _holders(candidate: Candidate) -> str:

@@ -12,12 +12,20 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from diffusion_operator.inventory.ledger import Ledger, build_ledger, with_foreign, with_owner
+from diffusion_operator.inventory.gpu_nodes import GpuNodeReport, trusted_reports
+from diffusion_operator.inventory.ledger import (
+    Ledger,
+    build_ledger,
+    with_foreign,
+    with_owner,
+    with_reports,
+)
 from diffusion_operator.inventory.objects import ManagedDeployment, Node, Pod
 from diffusion_operator.inventory.quota import Quota, quota_uses
 from diffusion_operator.kube.resources import (
     DEPLOYMENTS,
     DIFFUSION_DEPLOYMENTS,
+    GPU_NODES,
     NODES,
     PODS,
     RESOURCE_QUOTAS,
@@ -37,6 +45,7 @@ class _Stale:
     all: bool = True
     owners: set[Owner] = field(default_factory=set)
     nodes: set[str] = field(default_factory=set)
+    reports: bool = False
 
 
 class Capacity:
@@ -51,6 +60,7 @@ class Capacity:
         self._promises: dict[Owner, tuple[ManagedDeployment, ...]] = {}
         self._in_doubt: set[Owner] = set()
         self._foreign: dict[str, dict[Identity, Pod]] = {}
+        self._writers: frozenset[str] = frozenset()
         mirror.on_change(self._changed)
 
     def ledger(self) -> Ledger:
@@ -68,6 +78,8 @@ class Capacity:
             self._ledger = with_owner(
                 self._ledger, "/".join(owner), self._own_pods(owner), self._reserving(owner)
             )
+        if stale.reports:
+            self._ledger = with_reports(self._ledger, trusted_reports(self._reports(), self._pods()))
         touched = stale.nodes.union(*(self._ledger.nodes_of("/".join(owner)) for owner in stale.owners))
         if touched and (self._ledger.unplaced or self._ledger.overdrawn(touched)):
             # A pod was bound where another owner's reservation lay: only together do they find their places.
@@ -113,11 +125,20 @@ class Capacity:
 
     def _build(self) -> Ledger:
         nodes = [entry.view for _, entry in self._mirror.entries(NODES) if isinstance(entry.view, Node)]
-        pods = [entry.view for _, entry in self._mirror.entries(PODS) if isinstance(entry.view, Pod)]
         owners = {entry.owner for _, entry in self._mirror.entries(DEPLOYMENTS) if entry.owner}
         owners |= {identity for identity, _ in self._mirror.entries(DIFFUSION_DEPLOYMENTS)}
         reserving = [one for owner in owners | self._promises.keys() for one in self._reserving(owner)]
-        return build_ledger(nodes, pods, reserving)
+        return build_ledger(nodes, self._pods(), reserving, reports=self._reports())
+
+    def _pods(self) -> list[Pod]:
+        return [entry.view for _, entry in self._mirror.entries(PODS) if isinstance(entry.view, Pod)]
+
+    def _reports(self) -> list[GpuNodeReport]:
+        """All reports, counting or not; notes who wrote them, whose readiness decides which count."""
+        entries = self._mirror.entries(GPU_NODES)
+        found = [entry.view for _, entry in entries if isinstance(entry.view, GpuNodeReport)]
+        self._writers = frozenset(report.reporter_uid for report in found)
+        return found
 
     def _own_pods(self, owner: Owner) -> list[Pod]:
         entries = self._mirror.owned_entries(PODS, owner)
@@ -145,6 +166,8 @@ class Capacity:
         if resource is NODES:
             if (before and before.view) != (after and after.view):
                 self._stale.all = True
+        elif resource is GPU_NODES:
+            self._stale.reports |= (before and before.view) != (after and after.view)
         elif resource is PODS:
             self._pod_changed(identity, before, after)
         elif resource is DEPLOYMENTS:
@@ -159,6 +182,7 @@ class Capacity:
         for pod in (old, new):
             if not isinstance(pod, Pod):
                 continue
+            self._stale.reports |= pod.uid in self._writers
             if pod.owner is not None:
                 namespace, _, name = pod.owner.partition("/")
                 self._stale.owners.add((namespace, name))

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 
 from diffusion_operator.api.names import LABEL_DEPLOYMENT
 from diffusion_operator.kube.client import KubeClient
+from diffusion_operator.kube.errors import NotFound
 from diffusion_operator.kube.resources import (
+    GPU_NODES,
     LABELLED,
     OURS_SELECTOR,
     PODS,
@@ -145,7 +147,13 @@ class Mirror:
     async def refresh(self, client: KubeClient, resources: Iterable[Resource] = WATCHED) -> None:
         """List and take over. Raises ApiError."""
         for resource in resources:
-            self.replace(resource, *await client.list_at(resource, **selectors(resource)))
+            try:
+                found = await client.list_at(resource, **selectors(resource))
+            except NotFound:
+                if resource is not GPU_NODES:
+                    raise
+                found = [], ""  # no node agents: their kind is not installed
+            self.replace(resource, *found)
 
     async def refresh_owner(self, client: KubeClient, resource: Resource, owner: Owner) -> None:
         """Read one owner's objects anew: after a write whose answer was lost. Raises ApiError."""

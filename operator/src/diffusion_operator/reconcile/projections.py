@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffusion_operator.api.names import LABEL_DEPLOYMENT
+from diffusion_operator.inventory.gpu_nodes import GpuNodeReport, parse_gpu_node
 from diffusion_operator.inventory.objects import (
     ManagedDeployment,
     Node,
@@ -23,6 +24,7 @@ from diffusion_operator.inventory.requests import BadObject
 from diffusion_operator.inventory.volumes import Claim, Volume, parse_claim, parse_volume
 from diffusion_operator.kube.resources import (
     DEPLOYMENTS,
+    GPU_NODES,
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
@@ -35,7 +37,7 @@ from diffusion_operator.kube.resources import (
 
 logger = logging.getLogger(__name__)
 
-View = Node | Pod | ManagedDeployment | Quota | Claim | Volume
+View = Node | Pod | ManagedDeployment | Quota | Claim | Volume | GpuNodeReport
 _PARSERS: Mapping[Resource, Callable[[JsonObject], View]] = {
     NODES: parse_node,
     PODS: parse_pod,
@@ -43,9 +45,10 @@ _PARSERS: Mapping[Resource, Callable[[JsonObject], View]] = {
     RESOURCE_QUOTAS: parse_quota,
     PERSISTENT_VOLUME_CLAIMS: parse_claim,
     PERSISTENT_VOLUMES: parse_volume,
+    GPU_NODES: parse_gpu_node,
 }
 
-_VIEWED_ONLY = (NODES, RESOURCE_QUOTAS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES)
+_VIEWED_ONLY = (NODES, GPU_NODES, RESOURCE_QUOTAS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES)
 
 
 def project(resource: Resource, obj: JsonObject) -> tuple[JsonObject | None, View | None]:

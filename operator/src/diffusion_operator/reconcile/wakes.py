@@ -24,7 +24,7 @@ from diffusion_operator.reconcile.mirror import Entry, Identity
 AddKey = Callable[[Key], None]
 # Of these the reconcile reads the status; of the others it wrote every field that it reads.
 _STATUS_READ = (DEPLOYMENTS, JOBS, PODS)
-_CAPACITY = (NODES, RESOURCE_QUOTAS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES)
+_CAPACITY = (NODES, GPU_NODES, RESOURCE_QUOTAS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES)
 
 
 class Wakes:

@@ -13,11 +13,14 @@ from diffusion_operator.api.generate import (
     CHART_CRD_FILE,
     CHART_RBAC_FILE,
     CRD_FILE,
+    GPU_NODE_CRD_FILE,
+    GPU_NODE_REFERENCE_FILE,
     REFERENCE_FILE,
     generated_files,
     main,
     stale_files,
 )
+from diffusion_operator.api.gpu_node import gpu_node_crd
 
 ROOT = Path(__file__).parents[4]
 
@@ -42,6 +45,7 @@ def test_check_names_missing_and_changed_files(tmp_path: Path, capsys: pytest.Ca
 
 def test_crd_file_is_the_crd() -> None:
     assert yaml.safe_load(generated_files()[CRD_FILE]) == crd()
+    assert yaml.safe_load(generated_files()[GPU_NODE_CRD_FILE]) == gpu_node_crd()
 
 
 def test_chart_crd_is_switched_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,9 +53,10 @@ def test_chart_crd_is_switched_and_kept(monkeypatch: pytest.MonkeyPatch) -> None
     assert "{{- if .Values.crds.enabled }}" in text
     assert text.rstrip().endswith("{{- end }}")
     body = "\n".join(line for line in text.splitlines() if not line.startswith("{{-"))
-    document = yaml.safe_load(body)
-    assert document["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
-    assert document["spec"] == crd()["spec"]
+    documents = list(yaml.safe_load_all(body))
+    for document in documents:
+        assert document["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert [document["spec"] for document in documents] == [crd()["spec"], gpu_node_crd()["spec"]]
 
 
 def test_braces_in_descriptions_are_escaped_for_helm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,3 +76,6 @@ def test_reference_has_a_line_for_every_field() -> None:
     page = generated_files()[REFERENCE_FILE]
     for field in ("spec.model.source.builtIn.name", "spec.workload.shapes[].width", "status.plan.peakPerGPU"):
         assert f"| `{field}` |" in page
+    report = generated_files()[GPU_NODE_REFERENCE_FILE]
+    for field in ("status.gpus[].foreignBytes", "status.gpus[].heldBy[].name", "status.reporter.uid"):
+        assert f"| `{field}` |" in report

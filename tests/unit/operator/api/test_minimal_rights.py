@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from diffusion_operator.api.rbac import CLUSTER_RULES, OWN_RULES, Rule
+from diffusion_operator.api.rbac import AGENT_RULES, CLUSTER_RULES, OWN_RULES, Rule
 from diffusion_operator.kube.resources import REQUIRED_ACCESS, REQUIRED_OWN_ACCESS, Resource
 
 Access = tuple[Resource, str | None, tuple[str, ...]]
@@ -38,11 +38,19 @@ def test_leases_are_for_the_own_namespace_alone() -> None:
 
 
 def test_no_secrets_no_wildcards_no_escalation() -> None:
-    for group, resource, verb in granted():
+    for group, resource, verb in granted() | granted(AGENT_RULES):
         assert resource not in ("secrets", "clusterroles", "roles", "rolebindings", "pods/exec")
         assert "*" not in (group, resource, verb)
         assert verb not in ("escalate", "bind", "impersonate", "update", "deletecollection")
 
 
 def test_every_rule_says_why() -> None:
-    assert all(len(rule.reason) > 15 for rule in CLUSTER_RULES)
+    assert all(len(rule.reason) > 15 for rule in (*CLUSTER_RULES, *AGENT_RULES))
+
+
+def test_an_agent_may_only_report_and_look_up_its_node() -> None:
+    kind = ("diffusion-operator.io", "gpunodes")
+    assert granted(AGENT_RULES) == {
+        ("", "nodes", "get"),
+        *((*kind, verb) for verb in ("get", "create", "patch")),
+    }
