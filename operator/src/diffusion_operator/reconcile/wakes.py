@@ -9,6 +9,7 @@ from diffusion_operator.inventory.objects import Pod
 from diffusion_operator.kube.resources import (
     DEPLOYMENTS,
     DIFFUSION_DEPLOYMENTS,
+    GPU_NODES,
     JOBS,
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
