@@ -10,10 +10,19 @@ import sys
 
 from builders import parity_result as parity
 from full.chart import outcome as chart
+from full.faults import results as faults
 from full.planner import test_properties_at_large as planner
+from full.scale import test_a_thousand as scale
 from full.soak import test_flat_memory as soak
 
-SUITES = {"chart": chart, "planner": planner, "soak": soak, "parity": parity}
+SUITES = {
+    "chart": chart,
+    "faults": faults,
+    "parity": parity,
+    "planner": planner,
+    "scale": scale,
+    "soak": soak,
+}
 
 
 def main() -> int:

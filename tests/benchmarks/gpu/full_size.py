@@ -40,17 +40,22 @@ def write_full_size(model_id: str, small: Path, folder: Path, device: torch.devi
         module = instantiate(part)
         target = folder / part.name
         target.mkdir()
-        _write_config(module, target)
+        _write_config(module, target, small / part.name)
         own = index[part.name][0] == "diffusers"
         _write_weights(module, target, DIFFUSERS_NAME if own else TRANSFORMERS_NAME, device, generator)
     shutil.copy(small / "model_index.json", folder / "model_index.json")
 
 
-def _write_config(module: Any, target: Path) -> None:
+def _write_config(module: Any, target: Path, small: Path) -> None:
+    """The module's own; what its class leaves open (how latents are scaled) is the small folder's."""
     if hasattr(module, "save_config"):
         module.save_config(target)
     else:
         module.config.save_pretrained(target)
+    file = target / "config.json"
+    config, given = (json.loads((folder / "config.json").read_text()) for folder in (target, small))
+    config |= {key: value for key, value in given.items() if config.get(key) is None}
+    file.write_text(json.dumps(config, indent=1))
 
 
 def _write_weights(

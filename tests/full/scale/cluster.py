@@ -47,6 +47,7 @@ def wish(name: str, namespace: str, replicas: int = 1) -> JsonObject:
         "spec": {
             "model": {"source": {"builtIn": {"name": "demo"}}},
             "performance": {"device": "cpu"},
+            "parallelism": {"gpusPerReplica": 1},
             "replicas": replicas,
             "hardware": {
                 "nodeSelector": {"scale": "yes"},
@@ -93,10 +94,16 @@ class Watcher:
         seen = Seen()
         connector = aiohttp.TCPConnector(ssl=_tls(self._configuration))
         timeout = aiohttp.ClientTimeout(total=None)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=2**22) as session:
+        token = await self._configuration.get_api_key_with_prefix("BearerToken")
+        headers = {"Authorization": token} if token else {}
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
             started = asyncio.Event()
             task = asyncio.create_task(self._follow(session, resource, namespace, seen, started))
-            await started.wait()
+            waiting = asyncio.create_task(started.wait())
+            await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                waiting.cancel()
+                await task
             try:
                 yield seen
             finally:

@@ -46,6 +46,7 @@ from full.scale.cluster import (
     start_operator,
     wish,
 )
+from full.scale.page import page
 from localcluster.commands import start_cluster, stop_cluster
 from localcluster.kindcluster import Cluster
 from localcluster.settings import TEST_CLUSTER
@@ -366,35 +367,4 @@ def write(figures: dict[str, Any]) -> None:
         "figures": figures,
     }
     RESULT.write_text(json.dumps(document, indent=2) + "\n")
-    PAGE.write_text(page(document))
-
-
-def page(document: dict[str, Any]) -> str:
-    rows = "\n".join(
-        f"| {name} | {found} | {limit} | {'yes' if found <= limit else 'no'} |"
-        for name, limit in document["limits"].items()
-        for found in (document["measured"][name],)
-    )
-    return f"""# The operator at scale
-
-{document["deployments"]} deployments on {document["nodes"]} KWOK nodes of 8 GPUs, on one machine of
-{document["cores"]} cores that also ran the API server, etcd, scheduler, controllers and KWOK. Load average
-at the end: {document["loadAverage"]}. Made by `make test-full SUITE=scale`; all figures are in
-`operator-scale.json`.
-
-| figure | measured | limit | met |
-|---|---|---|---|
-{rows}
-
-- `timesPlainClient`: apply to all pods Ready, divided by the time in which a plain client with the same
-  concurrency ({CONCURRENCY}) and limits (200 requests per second, burst 400) applies the same children and
-  sees them Ready, in the same run.
-- `new…`: with all others at rest, from the watch event of a new `DiffusionDeployment` to the one of its
-  Deployment.
-- `memoryMiB`: highest resident memory with {document["figures"]["grown"]["pods"]} pods.
-- `startSeconds`: start of the process to ready, with all of that in the cluster.
-
-Two things are not as in production. KWOK pods run nothing, so a stub inside the operator's process answers
-for `/v1/report`. Controller manager and scheduler of the test cluster have raised client limits
-(`--kube-api-qps=1000 --kube-api-burst=2000`).
-"""
+    PAGE.write_text(page(document, CONCURRENCY))

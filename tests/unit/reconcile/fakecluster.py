@@ -259,9 +259,9 @@ class FakeCluster:
         """An engine executes the plan that its pod mounts, unless `executing` says otherwise."""
         for (plural, _, name), pod in self.objects.items():
             if plural == PODS.plural and pod["status"].get("podIP") == pod_ip:
-                if name in self.silent:
-                    break
                 plan = self._plan_of(pod)
+                if name in self.silent or plan is None:
+                    break
                 return EngineReport(
                     plan_hash=plan.hash,
                     executing_hash=self.executing.get(name, plan.hash),
@@ -275,10 +275,10 @@ class FakeCluster:
 
     # --- inside ---------------------------------------------------------------------------------------
 
-    def _plan_of(self, pod: JsonObject) -> Plan:
+    def _plan_of(self, pod: JsonObject) -> Plan | None:
         volumes = [volume["configMap"]["name"] for volume in pod["spec"]["volumes"] if "configMap" in volume]
-        config_map = self.objects[CONFIG_MAPS.plural, pod["metadata"]["namespace"], volumes[0]]
-        return Plan.model_validate_json(config_map["data"]["plan.json"])
+        config_map = self.objects.get((CONFIG_MAPS.plural, pod["metadata"]["namespace"], volumes[0]))
+        return Plan.model_validate_json(config_map["data"]["plan.json"]) if config_map else None
 
     def _roll(self, deployment: JsonObject) -> None:
         metadata, spec = deployment["metadata"], deployment["spec"]

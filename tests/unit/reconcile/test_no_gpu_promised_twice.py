@@ -254,3 +254,21 @@ def test_a_ledger_that_is_changed_step_by_step_never_overallocates(seed: int) ->
     built = build_ledger(nodes, [*every, *(pod for pods in foreign.values() for pod in pods)], [])
     assert ledger.capacity(None, GPU) == built.capacity(None, GPU)
     assert all(ledger.nodes_of(owner) == built.nodes_of(owner) for owner in own)
+
+
+async def test_a_pod_that_takes_anothers_place_does_not_free_a_gpu() -> None:
+    """The scheduler knows of no reservations: what was to stand where a pod was bound is packed anew."""
+    made = crowd(1, 1, 1, 1)
+    cluster: Any = made.cluster
+    for name in ("one", "two", "three", "four"):
+        cluster.submit(demo(name))
+    await made.mirror.refresh(cluster)
+    for name in ("one", "two"):
+        await attempt(made, name)
+    cluster._nodes = lambda _selector: ["node-1", "node-2", "node-0"]  # not where the ledger has put them
+    cluster._roll(cluster.get_now(DEPLOYMENTS, "one-h200"))
+    await made.mirror.refresh(cluster)
+    for name in ("three", "four"):
+        await attempt(made, name)
+    assert cluster.names(DEPLOYMENTS) == ["one-h200", "three-h200", "two-h200"]
+    assert cluster.broken == []

@@ -138,6 +138,17 @@ class Ledger:
             and group in (None, claim.group)
         )
 
+    def overdrawn(self, names: Iterable[str]) -> bool:
+        """Whether more is claimed of one of these nodes than it has, so that a reservation must move."""
+        wanted = set(names)
+        return any(
+            sum(claim.gpus for claim in self.claims.get(node.name, ()) if claim.resource_name == resource)
+            > total
+            for node in self.nodes
+            if node.name in wanted
+            for resource, total in node.extended.items()
+        )
+
     def _view(self, node: Node, owner: str | None, resource_name: str) -> NodeCapacity:
         total, gpus, memory = node.extended.get(resource_name, 0), 0, 0
         holders: dict[str, int] = {}

@@ -68,6 +68,11 @@ class Capacity:
             self._ledger = with_owner(
                 self._ledger, "/".join(owner), self._own_pods(owner), self._reserving(owner)
             )
+        touched = stale.nodes.union(*(self._ledger.nodes_of("/".join(owner)) for owner in stale.owners))
+        if touched and (self._ledger.unplaced or self._ledger.overdrawn(touched)):
+            # A pod was bound where another owner's reservation lay: only together do they find their places.
+            self._ledger = self._build()
+            self._built_s = self._monotonic()
         return self._ledger
 
     def ledger_for(self, namespace: str) -> Ledger:

@@ -1,0 +1,46 @@
+"""The scale suite's figures as a page for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SMALLER = """
+**This was a smaller run than the 1,000 deployments that the limits are meant for**, on a machine that others
+used at the same time. `DIFFUSION_SCALE_NODES` and `DIFFUSION_SCALE_DEPLOYMENTS` set its size.
+"""
+
+
+def page(document: dict[str, Any], concurrency: int) -> str:
+    """docs/results/operator-scale.md."""
+    measured, at_once = document["measured"], document["figures"]["atOnce"]
+    rows = "\n".join(
+        f"| {name} | {measured[name]} | {limit} | {'yes' if measured[name] <= limit else 'no'} |"
+        for name, limit in document["limits"].items()
+    )
+    return f"""# The operator at scale
+
+{document["deployments"]} deployments on {document["nodes"]} KWOK nodes of 8 GPUs. One machine of
+{document["cores"]} cores ran everything: API server, etcd, scheduler, controllers, KWOK and the operator.
+Its load averages at the end were {document["loadAverage"]}. Made by `make test-full SUITE=scale`; all
+figures are in `operator-scale.json`.
+{SMALLER if document["deployments"] < 1000 else ""}
+| figure | measured | limit | met |
+|---|---|---|---|
+{rows}
+
+For each deployment the operator sent {at_once["writesPerDeployment"]} writes (5 children, Events, statuses)
+and {at_once["readsPerDeployment"]} reads, the plain client only the 5 children. Where the API server is what
+is slow, `timesPlainClient` follows that.
+
+- `timesPlainClient`: apply to all pods Ready, divided by the time in which a plain client with the same
+  concurrency ({concurrency}) and limits (200 requests per second, burst 400) applies the same children and
+  sees them Ready, in the same run.
+- `new…`: with all others at rest, from the watch event of a new `DiffusionDeployment` to the one of its
+  Deployment.
+- `memoryMiB`: highest resident memory with {document["figures"]["grown"]["pods"]} pods.
+- `startSeconds`: start of the process to ready, with all of that in the cluster.
+
+Two things are not as in production. KWOK pods run nothing, so a stub inside the operator's process answers
+for `/v1/report`. Controller manager and scheduler of the test cluster have raised client limits
+(`--kube-api-qps=1000 --kube-api-burst=2000`).
+"""
