@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import json
 
-from cluster.room import Object, Room, manifest
+from cluster.room import Room, manifest
+from cluster.watching import Object
 from localcluster.settings import OPERATOR_NAMESPACE
 
 CLAIM = "weights"

@@ -22,6 +22,7 @@ from diffusion_operator.kube.resources import (
     DIFFUSION_DEPLOYMENTS,
     EVENTS,
     LEASES,
+    SERVICE_MONITORS,
     WATCHED,
     JsonObject,
     Resource,
@@ -29,7 +30,7 @@ from diffusion_operator.kube.resources import (
 from unit.reconcile.fakecluster import FakeCluster, Key
 
 LATENCY_S = 0.05
-RESOURCES = {(r.group, r.version, r.plural): r for r in (*WATCHED, EVENTS, LEASES)}
+RESOURCES = {(r.group, r.version, r.plural): r for r in (*WATCHED, EVENTS, LEASES, SERVICE_MONITORS)}
 Tell = Callable[[Resource, JsonObject], None]
 
 

@@ -32,6 +32,7 @@ from wire.test_watch_on_the_wire import WATCHED
 
 KEY = DeploymentKey("team", "demo")
 GUARDED = RenderSettings("engine:test", network_policy=NetworkPolicySettings("operator", ("monitoring",)))
+HUB = {"huggingFace": {"repo": "tiny/qwen"}}
 UNGUARDED = RenderSettings("engine:test")
 
 
@@ -70,8 +71,12 @@ class Story:
         await self.reconcile(GUARDED)
         self.settle()
         await self.reconcile(GUARDED)  # another product: the old Deployment is deleted
+        self.put(gpus=2, monitoring={"serviceMonitor": True}, model={"source": HUB})
+        await self.reconcile(GUARDED)  # a Job looks at the model
         self.strip_labels()
-        await self.reconcile(GUARDED)  # children that were edited by hand are recognised and put right
+        await self.reconcile(GUARDED)  # the Job was edited by hand
+        self.put(gpus=2, monitoring={"serviceMonitor": True})
+        await self.reconcile(GUARDED)  # so were the other children; the Job is not needed any more
         for _ in range(2):
             self.api.objects[DEMO].pop("status", None)
             await self.reconcile(GUARDED)  # the status was lost: the same Event twice
