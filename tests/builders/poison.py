@@ -34,11 +34,14 @@ def place(
     fill: Fill,
     blocks: Sequence[torch.nn.Module] = (),
 ) -> Any:
-    """As the engine's, but a component that is not in use has NaN for weights."""
+    """As the engine's, but a component that is not in use has NaN for weights.
+
+    Buffers stay: pipelines read a VAE's statistics from the host while it is away, and may.
+    """
     in_use = _place(module, residency, device, fill, blocks)
     if residency.mode != "component":
         return in_use
-    tensors = [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
+    tensors = [parameter for parameter in module.parameters() if parameter.is_floating_point()]
     host = [tensor.data for tensor in tensors]
     away = [torch.full_like(data, torch.nan) for data in host]
     hold(tensors, away)
