@@ -131,7 +131,7 @@ async def test_failures_older_than_the_window_do_not_count(tmp_path: Path) -> No
 
 
 async def test_out_of_memory_goes_on_with_the_next_fallback_that_can_be_executed(tmp_path: Path) -> None:
-    unsupported = cpu_execution(cfg=2, layout=Layout(cfg=2, fsdp=True))
+    unsupported = cpu_execution(cfg=2, layout=Layout(tensor=2, fsdp=True))
     plan = plan_for(cpu_execution(cfg=2), fallbacks=(unsupported, cpu_execution(cfg=2, mode="component")))
     engine = fake_engine(tmp_path, plan, [{"start": "oom"}, {}])
     running = asyncio.create_task(engine.run())
