@@ -36,8 +36,9 @@ group offload.
 MEMORY = """
 ## End to end: driver-visible peak, planned and measured
 
-Encoders, transformer and VAE at full size, measured by `diffusion-runtime bench`. Z-Image's figures are those that it printed, to 0.1 GiB. Qwen-Image was
-measured before the cache was given back after each request that moved weights.
+Encoders, transformer and VAE at full size, measured by `diffusion-runtime bench`. Z-Image's figures are those
+that it printed, to 0.1 GiB. Qwen-Image was measured before the cache was given back after each request that
+moved weights.
 
 | model, size | GPU | weights | planned peak | measured | off by | planned time | measured |
 |---|---|---|---|---|---|---|---|
