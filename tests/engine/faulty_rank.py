@@ -15,13 +15,13 @@ from typing import Any
 import torch
 
 from diffusion_runtime.generation.rank import Channel, RankProcess, claim_stdout
-from diffusion_runtime.parallel.cfg import CfgBranches
+from diffusion_runtime.parallel.cfg import CfgCalls
 
 FOLDER, FAULTS = Path(sys.argv[1]), sys.argv[2:]
-exchange = CfgBranches._exchange
+gather = CfgCalls._gather
 
 
-def faulty(self: CfgBranches, *args: Any) -> None:
+def faulty(self: CfgCalls, *args: Any) -> Any:
     left = [fault for fault in FAULTS if not (FOLDER / fault).exists()]
     if self._rank == 1 and left:
         (FOLDER / left[0]).touch()
@@ -31,10 +31,10 @@ def faulty(self: CfgBranches, *args: Any) -> None:
             "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB of "
             "which 1.50 GiB is free."
         )
-    exchange(self, *args)
+    return gather(self, *args)
 
 
-CfgBranches._exchange = faulty  # type: ignore[method-assign]
+CfgCalls._gather = faulty  # type: ignore[method-assign]
 code = RankProcess(Channel(sys.stdin.buffer, claim_stdout())).run()
 sys.stderr.flush()
 os._exit(code)

@@ -20,7 +20,7 @@ FAULTY_RANK = Path(__file__).with_name("faulty_rank.py")
 REQUEST = PictureRequest(
     prompt="a red circle", width=64, height=64, steps=2, guidance_scale=4.0, seed=7, output_format="png"
 )
-LIMITS = Limits(collective_s=4.0, settle_s=0.5, drain_grace_s=0.0)
+LIMITS = Limits(collective_s=10.0, settle_s=0.5, drain_grace_s=0.0)
 PLAN = plan_for(cpu_execution(cfg=2), fallbacks=(cpu_execution(cfg=2, mode="component"),))
 
 

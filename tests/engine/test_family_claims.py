@@ -13,6 +13,8 @@ from diffusion_runtime.loading.allowed import FAMILIES, AllowedFamily
 from diffusion_runtime.models.catalog import claims_of_folder, family_named
 
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning:(diffusers|transformers|torch)")]
+NOT_CLAIMED = {"ltx-2": {"ulysses", "ring"}}
+"""diffusers' plan for LTX-2 splits the text mask wrongly, so the family does not claim it."""
 EVERY = pytest.mark.parametrize("allowed", FAMILIES.values(), ids=FAMILIES)
 
 
@@ -44,4 +46,5 @@ def test_a_family_claims_the_layouts_that_its_class_has_plans_for(
     transformer = getattr(importlib.import_module("diffusers"), facts.component("transformer").class_name)
     claimed = {axis: axis in facts.correct_axes for axis in ("ulysses", "ring", "tensor")}
     split, sliced = transformer._cp_plan is not None, transformer._tp_plan is not None
-    assert claimed == {"ulysses": split, "ring": split, "tensor": sliced}
+    planned = {"ulysses": split, "ring": split, "tensor": sliced}
+    assert claimed == planned | dict.fromkeys(NOT_CLAIMED.get(name, ()), False)

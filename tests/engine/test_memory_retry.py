@@ -120,7 +120,7 @@ def test_generate_draws_with_the_fallback_and_says_so(
 
     def prepared(*_: object) -> PreparedEngine:
         engine = fake_engine(tmp_path, plan, [{"draw": "oom"}, {}])
-        return PreparedEngine(engine, rules_of(plan, 16, FAMILIES["qwen-image"]), cast(Any, None))
+        return PreparedEngine(engine, rules_of(plan, 16, FAMILIES["qwen-image"]), None, cast(Any, None))
 
     monkeypatch.setattr(draw_once, "prepare", prepared)
     _, pictures, report = draw_once.draw_once(plan, {"prompt": "a", "seed": 3})

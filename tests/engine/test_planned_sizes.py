@@ -71,5 +71,5 @@ async def test_other_sizes_are_refused_when_the_plan_says_so(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("size", "steps"), [("64x64", 4), ("128x64", 9), ("48x64", 4), ("auto", 4)])
 def test_steps_are_those_planned_for_the_size(size: str, steps: int) -> None:
-    wanted = parse_images_request({"prompt": "a", "size": size}, rules_of(PLAN, 16, 4.0))
+    wanted = parse_images_request({"prompt": "a", "size": size}, rules_of(PLAN, 16, FAMILIES["qwen-image"]))
     assert wanted.pictures[0].steps == steps

@@ -235,7 +235,7 @@ def test_generate_on_two_ranks_reports_memory_although_the_plan_has_a_fallback(
 
     def prepared(*_: object) -> PreparedEngine:
         engine = fake_engine(tmp_path, plan, [{"draw": "oom"}, {}])
-        return PreparedEngine(engine, rules_of(plan, 16, QWEN_IMAGE), cast(Any, None))
+        return PreparedEngine(engine, rules_of(plan, 16, QWEN_IMAGE), None, cast(Any, None))
 
     monkeypatch.setattr(draw_once, "prepare", prepared)
     with pytest.raises(EngineEnded) as ended:

@@ -89,7 +89,7 @@ async def test_client_that_never_ends_its_body_does_not_keep_a_failed_engine_ali
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     engine = fake_engine(tmp_path, PLAN, [{"draw": "refuse"}])
-    prepared = PreparedEngine(engine, rules_of(PLAN, 16, QWEN_IMAGE), cast(Any, None))
+    prepared = PreparedEngine(engine, rules_of(PLAN, 16, QWEN_IMAGE), None, cast(Any, None))
     monkeypatch.setattr(serve, "prepare", lambda *_: prepared)
     serving = asyncio.create_task(serve._serve(options(tmp_path, last_answers_s=1)))
     announced = ""
