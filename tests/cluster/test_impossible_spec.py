@@ -9,7 +9,6 @@ import pytest
 from cluster.conftest import SERVED
 from cluster.room import Room, condition, manifest
 
-HUGGING_FACE = {"model": {"source": {"huggingFace": {"repo": "nobody/nothing"}}}}
 CASES: list[tuple[str, dict[str, Any], str, list[str]]] = [
     ("more-gpus-than-a-node", {"parallelism": {"gpusPerReplica": 16}}, "InsufficientGPUs", ["16", "8"]),
     ("no-such-node", {"hardware": {"productIn": ["NVIDIA-B200"]}}, "NoGPUNodes", ["B200"]),
@@ -19,8 +18,7 @@ CASES: list[tuple[str, dict[str, Any], str, list[str]]] = [
         "UnknownModel",
         ["nothing", "demo"],
     ),
-    ("unknown-model", {**HUGGING_FACE, "suspend": True}, "UnknownModel", ["nobody/nothing"]),
-    ("no-code-yet", {"model": {"source": {"pvc": {"claimName": "x"}}}}, "NotSupportedYet", ["pvc"]),
+    ("no-code-yet", {"performance": {"calibrate": "always"}}, "NotSupportedYet", ["calibrate"]),
 ]
 
 
