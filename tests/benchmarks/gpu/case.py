@@ -125,7 +125,7 @@ def _engine(
 ) -> tuple[Any, Callable[[], torch.Tensor]]:
     execution = Execution.model_validate(case.execution)
     built: BuiltPipeline = build(case.folder, execution, 0, device)
-    shape = Shape(width=request.width, height=request.height, steps=request.steps, frames=_frames(request))
+    shape = Shape(width=request.width, height=request.height, steps=request.steps, frames=request.frames)
     warm(built, (shape,), request.guided, lambda phase, step: None)
     return built.pipeline, lambda: draw_latents(built, request, lambda phase, step: None)
 
@@ -161,10 +161,6 @@ def _diffusers(
             return family.call(pipeline, request, device, "latent", lambda _: None)
 
     return pipeline, once
-
-
-def _frames(request: PictureRequest) -> int:
-    return int(getattr(request, "frames", 1))
 
 
 def main() -> int:

@@ -36,31 +36,31 @@ COLUMNS = (
 
 def crd() -> dict[str, Any]:
     """The whole CRD as a plain dict."""
+    return definition(
+        KIND, PLURAL, "Namespaced", _version(), {"shortNames": [SHORT_NAME], "categories": ["all"]}
+    )
+
+
+def definition(
+    kind: str, plural: str, scope: str, version: dict[str, Any], more_names: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """A CRD of this group with one version, which is served and stored."""
+    names = {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower()}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{API_GROUP}"},
+        "metadata": {"name": f"{plural}.{API_GROUP}"},
         "spec": {
             "group": API_GROUP,
-            "scope": "Namespaced",
-            "names": {
-                "kind": KIND,
-                "listKind": f"{KIND}List",
-                "plural": PLURAL,
-                "singular": KIND.lower(),
-                "shortNames": [SHORT_NAME],
-                "categories": ["all"],
-            },
-            "versions": [_version()],
+            "scope": scope,
+            "names": names | (more_names or {}),
+            "versions": [{"name": API_VERSION, "served": True, "storage": True, **version}],
         },
     }
 
 
 def _version() -> dict[str, Any]:
     return {
-        "name": API_VERSION,
-        "served": True,
-        "storage": True,
         "additionalPrinterColumns": [
             {"name": name.upper(), "type": kind, "jsonPath": path}
             | ({"priority": priority} if priority else {})

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from diffusion_operator.api.base import ApiModel
+from diffusion_operator.api.crd import definition
 from diffusion_operator.api.names import API_GROUP, API_VERSION
 from diffusion_operator.api.schema import Schema, structural_schema
 from diffusion_operator.api.status import Bytes, Count, Short
@@ -108,32 +109,13 @@ class GPUNodeStatus(ApiModel):
 
 def gpu_node_crd() -> dict[str, Any]:
     """The whole CRD as a plain dict."""
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{GPU_NODE_PLURAL}.{API_GROUP}"},
-        "spec": {
-            "group": API_GROUP,
-            "scope": "Cluster",
-            "names": {
-                "kind": GPU_NODE_KIND,
-                "listKind": f"{GPU_NODE_KIND}List",
-                "plural": GPU_NODE_PLURAL,
-                "singular": GPU_NODE_KIND.lower(),
-            },
-            "versions": [
-                {
-                    "name": API_VERSION,
-                    "served": True,
-                    "storage": True,
-                    "additionalPrinterColumns": [
-                        {"name": name, "type": kind, "jsonPath": path} for name, kind, path in COLUMNS
-                    ],
-                    "schema": {"openAPIV3Schema": _schema()},
-                }
-            ],
-        },
+    version = {
+        "additionalPrinterColumns": [
+            {"name": name, "type": kind, "jsonPath": path} for name, kind, path in COLUMNS
+        ],
+        "schema": {"openAPIV3Schema": _schema()},
     }
+    return definition(GPU_NODE_KIND, GPU_NODE_PLURAL, "Cluster", version)
 
 
 def _schema() -> Schema:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
-from diffusion_runtime.generation.messages import Done
 from diffusion_runtime.loading.refusal import EngineRefusal
 from diffusion_runtime.planning.calibrations import PHASES, Calibration, Versions
 from diffusion_runtime.planning.documents import EngineReport, Execution, PhaseMeasurement, Plan
 from diffusion_runtime.server.draw_once import draw_once
 from diffusion_runtime.server.openai_errors import ApiError
 from diffusion_runtime.server.rank_group import Picture, UndrawableRequest
+from diffusion_runtime.server.report import request_seconds
 from diffusion_runtime.server.termination import EngineEnded
 
 
@@ -53,13 +53,9 @@ def _measured(pictures: list[Picture], report: EngineReport) -> Measured:
     return Measured(
         peak_bytes=max(peaks, default=None),
         per_step_seconds=median(max(r.seconds_per_step for r in picture.ranks) for picture in pictures),
-        per_request_seconds=median(_request_seconds(picture.ranks[0]) for picture in pictures),
+        per_request_seconds=median(request_seconds(picture.ranks) for picture in pictures),
         phases=dict(report.phases),
     )
-
-
-def _request_seconds(rank: Done) -> float:
-    return sum(phase.seconds or 0.0 for phase in rank.phases.values())
 
 
 def calibration_of(plan: Plan, result: Measured, versions: Versions) -> Calibration | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from diffusion_runtime.planning.calibrations import execution_key
 from diffusion_runtime.planning.devices import GpuNode
-from diffusion_runtime.planning.documents import NoPlan, Plan, Shape, Workload
+from diffusion_runtime.planning.documents import Layout, NoPlan, Plan, Shape, Workload
 from diffusion_runtime.planning.errors import BadRequest
 from diffusion_runtime.planning.facts import ModelFacts
 from diffusion_runtime.planning.intent import Intent
@@ -125,8 +125,6 @@ def _degrees(text: str) -> dict[str, Any]:
                 "layouts",
                 f"--layouts: {item!r} in {text!r} is not understood; write planned, or such as cfg=2+fsdp.",
             )
-    ranks = 1
-    for axis in ("cfg", "ulysses", "ring", "tensor"):
-        ranks *= found.get(axis, 1)
-    found.setdefault("gpus_per_replica", ranks)
+    degrees = {axis: found[axis] for axis in Layout.model_fields if axis in found}
+    found.setdefault("gpus_per_replica", Layout(**degrees).ranks)
     return found

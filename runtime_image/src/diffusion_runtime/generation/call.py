@@ -16,6 +16,7 @@ from diffusion_runtime.parallel.cfg import GuidanceStyle, TwoCalls
 
 from .messages import PictureRequest
 from .sound import Sound
+from .undrawable import UndrawablePicture
 
 Output = Literal["pt", "latent"]
 """diffusers' `output_type`: pixels in 0..1, or what the last step left (nothing is decoded)."""
@@ -48,6 +49,19 @@ class FamilyCall:
 def seeded(seed: int) -> torch.Generator:
     """Noise is drawn on the CPU: the same on every device."""
     return torch.Generator("cpu").manual_seed(seed)
+
+
+def refuse_long_prompts(
+    request: PictureRequest, tokens_of: Callable[[str], int], most: int, reader: str
+) -> None:
+    """UndrawablePicture for a prompt of over `most` tokens, whose end `reader` (the model) would miss."""
+    prompts = {"prompt": request.prompt}
+    if request.guided:
+        prompts["negative_prompt"] = request.negative_prompt
+    for field, prompt in prompts.items():
+        tokens = tokens_of(prompt)
+        if tokens > most:
+            raise UndrawablePicture(f"{field} has {tokens} tokens; {reader} reads at most {most}.", field)
 
 
 def step_end(on_step: OnStep) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:

@@ -6,11 +6,12 @@ request sets one. CLIP sees the first 77 tokens of a prompt, as the pipeline has
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 
-from .call import OnStep, Output, seeded, step_end
+from .call import OnStep, Output, refuse_long_prompts, seeded, step_end
 from .messages import PictureRequest
 from .undrawable import UndrawablePicture
 
@@ -22,9 +23,7 @@ SCHNELL_PROMPT_TOKENS = 256  # its authors' setting
 
 def check(pipeline: Any, request: PictureRequest) -> None:
     """UndrawablePicture for a prompt that is too long, or a scale that the model does not read."""
-    _check_length(pipeline, request.prompt, "prompt")
-    if request.guided:
-        _check_length(pipeline, request.negative_prompt, "negative_prompt")
+    refuse_long_prompts(request, partial(_tokens, pipeline), _prompt_tokens(pipeline), "this FLUX.1")
     if request.embedded_guidance and not _reads_guidance(pipeline):
         raise UndrawablePicture(
             "guidance_scale has no effect on this model, which was trained without; leave it out.",
@@ -69,10 +68,8 @@ def _prompt_tokens(pipeline: Any) -> int:
     return PROMPT_TOKENS if _reads_guidance(pipeline) else SCHNELL_PROMPT_TOKENS
 
 
-def _check_length(pipeline: Any, prompt: str, field: str) -> None:
-    tokens, most = len(pipeline.tokenizer_2(prompt).input_ids), _prompt_tokens(pipeline)
-    if tokens > most:
-        raise UndrawablePicture(f"{field} has {tokens} tokens; this FLUX.1 reads at most {most}.", field)
+def _tokens(pipeline: Any, prompt: str) -> int:
+    return len(pipeline.tokenizer_2(prompt).input_ids)
 
 
 def _encode(pipeline: Any, prompt: str, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,14 +6,14 @@ The pipeline's two further kinds (spatio-temporal, between modalities), each ano
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 
-from .call import OnStep, Output, WithSound, seeded, step_end
+from .call import OnStep, Output, WithSound, refuse_long_prompts, seeded, step_end
 from .messages import PictureRequest
 from .sound import Sound
-from .undrawable import UndrawablePicture
 
 PROMPT_TOKENS = 1024  # to which the pipeline pads and cuts
 BATCHED = (
@@ -31,9 +31,7 @@ PLAIN_GUIDANCE: dict[str, Any] = {
 
 def check(pipeline: Any, request: PictureRequest) -> None:
     """UndrawablePicture for a prompt that is too long."""
-    _check_length(pipeline, request.prompt, "prompt")
-    if request.guided:
-        _check_length(pipeline, request.negative_prompt, "negative_prompt")
+    refuse_long_prompts(request, partial(_tokens, pipeline), PROMPT_TOKENS, "LTX-2")
 
 
 def call(
@@ -62,7 +60,5 @@ def call(
     return WithSound(frames[0], Sound(sound[0], pipeline.vocoder.config.output_sampling_rate))
 
 
-def _check_length(pipeline: Any, prompt: str, field: str) -> None:
-    tokens = len(pipeline.tokenizer(prompt.strip()).input_ids)
-    if tokens > PROMPT_TOKENS:
-        raise UndrawablePicture(f"{field} has {tokens} tokens; LTX-2 reads at most {PROMPT_TOKENS}.", field)
+def _tokens(pipeline: Any, prompt: str) -> int:
+    return len(pipeline.tokenizer(prompt.strip()).input_ids)

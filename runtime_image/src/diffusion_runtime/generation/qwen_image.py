@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 
-from .call import OnStep, Output, seeded, step_end
+from .call import OnStep, Output, refuse_long_prompts, seeded, step_end
 from .messages import PictureRequest
-from .undrawable import UndrawablePicture
 
 BLANK = " "  # what the model's authors use: an empty negative prompt has no tokens to attend to
 MAX_PROMPT_TOKENS = 1024  # the pipeline's tokenizer_max_length; beyond it the pipeline would cut silently
@@ -16,9 +16,7 @@ MAX_PROMPT_TOKENS = 1024  # the pipeline's tokenizer_max_length; beyond it the p
 
 def check(pipeline: Any, request: PictureRequest) -> None:
     """UndrawablePicture for a prompt that is too long."""
-    _check_length(pipeline, request.prompt, "prompt")
-    if request.guided:
-        _check_length(pipeline, request.negative_prompt or BLANK, "negative_prompt")
+    refuse_long_prompts(request, partial(_tokens, pipeline), MAX_PROMPT_TOKENS, "Qwen-Image")
 
 
 def call(
@@ -48,13 +46,9 @@ def call(
     return images
 
 
-def _check_length(pipeline: Any, prompt: str, field: str) -> None:
-    text = pipeline.prompt_template_encode.format(prompt)
-    tokens = len(pipeline.tokenizer(text).input_ids) - pipeline.prompt_template_encode_start_idx
-    if tokens > MAX_PROMPT_TOKENS:
-        raise UndrawablePicture(
-            f"{field} has {tokens} tokens; Qwen-Image reads at most {MAX_PROMPT_TOKENS}.", field
-        )
+def _tokens(pipeline: Any, prompt: str) -> int:
+    text = pipeline.prompt_template_encode.format(prompt or BLANK)
+    return len(pipeline.tokenizer(text).input_ids) - int(pipeline.prompt_template_encode_start_idx)
 
 
 def _encode(pipeline: Any, prompt: str, device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -4,12 +4,13 @@ for several pictures (2509). Both scale what they are given to about a megapixel
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from PIL import Image
 
-from .call import OnStep, Output, seeded, step_end
+from .call import OnStep, Output, refuse_long_prompts, seeded, step_end
 from .input_pictures import open_picture
 from .messages import PictureRequest
 from .qwen_image import BLANK, MAX_PROMPT_TOKENS
@@ -20,9 +21,8 @@ FIELD = "image"
 
 def check(pipeline: Any, request: PictureRequest) -> None:
     """UndrawablePicture for a prompt that is too long, or no picture that can be read."""
-    _check_length(pipeline, request.prompt, "prompt")
-    if request.guided:
-        _check_length(pipeline, request.negative_prompt, "negative_prompt")
+    # The pipeline reads any length; this is what its sibling without pictures reads.
+    refuse_long_prompts(request, partial(_tokens, pipeline), MAX_PROMPT_TOKENS, "Qwen-Image-Edit")
     _pictures(request)
 
 
@@ -54,10 +54,5 @@ def _pictures(request: PictureRequest) -> list[Image.Image]:
     return [open_picture(data, FIELD) for data in request.input_images]
 
 
-def _check_length(pipeline: Any, prompt: str, field: str) -> None:
-    """The pipeline reads any length; this is what its sibling without pictures reads."""
-    tokens = len(pipeline.tokenizer(prompt).input_ids)
-    if tokens > MAX_PROMPT_TOKENS:
-        raise UndrawablePicture(
-            f"{field} has {tokens} tokens; Qwen-Image-Edit reads at most {MAX_PROMPT_TOKENS}.", field
-        )
+def _tokens(pipeline: Any, prompt: str) -> int:
+    return len(pipeline.tokenizer(prompt).input_ids)

@@ -6,13 +6,14 @@ scaled to fill it: the pipeline itself would stretch it.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from PIL import Image
 
-from .call import OnStep, Output, seeded, step_end
+from .call import OnStep, Output, refuse_long_prompts, seeded, step_end
 from .input_pictures import filling, open_picture
 from .messages import PictureRequest
 from .undrawable import UndrawablePicture
@@ -22,9 +23,7 @@ PROMPT_TOKENS = 512  # to which the pipeline pads and cuts; image-to-video atten
 
 def check(pipeline: Any, request: PictureRequest) -> None:
     """UndrawablePicture for a prompt that is too long, or a second scale without a second transformer."""
-    _check_length(pipeline, request.prompt, "prompt")
-    if request.guided:
-        _check_length(pipeline, request.negative_prompt, "negative_prompt")
+    refuse_long_prompts(request, partial(_tokens, pipeline), PROMPT_TOKENS, "Wan")
     if request.guidance_scale_2 is not None and pipeline.config.boundary_ratio is None:
         raise UndrawablePicture(
             "guidance_scale_2 is for models with two transformers; this one has one.", "guidance_scale_2"
@@ -83,7 +82,5 @@ def _first_picture(request: PictureRequest) -> Image.Image:
     return filling(picture, request.width, request.height)
 
 
-def _check_length(pipeline: Any, prompt: str, field: str) -> None:
-    tokens = len(pipeline.tokenizer(prompt_clean(prompt)).input_ids)
-    if tokens > PROMPT_TOKENS:
-        raise UndrawablePicture(f"{field} has {tokens} tokens; Wan reads at most {PROMPT_TOKENS}.", field)
+def _tokens(pipeline: Any, prompt: str) -> int:
+    return len(pipeline.tokenizer(prompt_clean(prompt)).input_ids)

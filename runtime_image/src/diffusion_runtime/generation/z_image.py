@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 
-from .call import OnStep, Output, seeded, step_end
+from .call import OnStep, Output, refuse_long_prompts, seeded, step_end
 from .messages import PictureRequest
-from .undrawable import UndrawablePicture
 
 MAX_PROMPT_TOKENS = 512  # the pipeline's own default; beyond it the pipeline would cut silently
 BATCHED = ("x", "t", "cap_feats")
@@ -19,9 +19,7 @@ WARM_PROMPTS = ("a picture", "a picture " * 32)
 
 def check(pipeline: Any, request: PictureRequest) -> None:
     """UndrawablePicture for a prompt that is too long."""
-    _check_length(pipeline, request.prompt, "prompt")
-    if request.guided:
-        _check_length(pipeline, request.negative_prompt, "negative_prompt")
+    refuse_long_prompts(request, partial(_tokens, pipeline), MAX_PROMPT_TOKENS, "Z-Image")
 
 
 def call(
@@ -52,13 +50,9 @@ def call(
     return images
 
 
-def _check_length(pipeline: Any, prompt: str, field: str) -> None:
+def _tokens(pipeline: Any, prompt: str) -> int:
     message = [{"role": "user", "content": prompt}]
     text = pipeline.tokenizer.apply_chat_template(
         message, tokenize=False, add_generation_prompt=True, enable_thinking=True
     )
-    tokens = len(pipeline.tokenizer(text).input_ids)
-    if tokens > MAX_PROMPT_TOKENS:
-        raise UndrawablePicture(
-            f"{field} has {tokens} tokens; Z-Image reads at most {MAX_PROMPT_TOKENS}.", field
-        )
+    return len(pipeline.tokenizer(text).input_ids)

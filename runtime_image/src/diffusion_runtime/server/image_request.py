@@ -17,12 +17,11 @@ from diffusion_runtime.generation.messages import MAX_SEED, OutputFormat, Pictur
 from diffusion_runtime.loading.allowed import AllowedFamily
 from diffusion_runtime.planning.documents import Plan, Shape
 
+from .fields import choice, integer, kind, number, text, words
 from .openai_errors import ApiError, bad_field
 
-MAX_PROMPT_CHARACTERS = 32_000
 MAX_PICTURES = 10
 MAX_STEPS = 1_000
-MAX_GUIDANCE_SCALE = 100.0
 MAX_SIDE_PIXELS = 2_048
 MAX_CHOSEN_SEED = 2**31 - 1  # seeds that we choose fit the 32-bit fields of other tools
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
@@ -123,30 +122,30 @@ def parse_images_request(
 ) -> ImagesRequest:
     """Check every field; `input_images` came beside them. Raises ApiError (400, or 404 for another model)."""
     if not isinstance(body, dict):
-        raise ApiError(400, f"The body must be a JSON object, not {_kind(body)}.", code="invalid_body")
+        raise ApiError(400, f"The body must be a JSON object, not {kind(body)}.", code="invalid_body")
     body = {name: value for name, value in body.items() if value is not None}
     _refuse_unknown(body)
-    _check_model(body, rules)
-    width, height = _size(body, rules)
-    scale = _guidance_scale(body, rules)
-    output_format = _choice(body, "output_format", OUTPUT_FORMATS, "png")
+    check_model(body, rules)
+    width, height = wanted_size(body, rules)
+    scale = wanted_scale(body, rules)
+    output_format = choice(body, "output_format", OUTPUT_FORMATS, "png")
     first = PictureRequest(
-        prompt=_text(body, "prompt", required=True),
-        negative_prompt=_negative_prompt(body, scale, rules),
+        prompt=text(body, "prompt", required=True),
+        negative_prompt=wanted_negative_prompt(body, scale, rules),
         width=width,
         height=height,
-        steps=_integer(body, "num_inference_steps", 1, MAX_STEPS, rules.steps((width, height))),
+        steps=integer(body, "num_inference_steps", 1, MAX_STEPS, rules.steps((width, height))),
         guidance_scale=scale,
         unguided_scale=rules.unguided_scale,
         embedded_guidance=_embedded_guidance(body, rules),
-        seed=_integer(body, "seed", 0, MAX_SEED, -1 if "seed" in body else new_seed()),
+        seed=integer(body, "seed", 0, MAX_SEED, -1 if "seed" in body else new_seed()),
         output_format=output_format,
         compression=_compression(body, output_format),
         input_images=input_images,
     )
-    count = _integer(body, "n", 1, MAX_PICTURES, 1)
-    _choice(body, "response_format", ("b64_json",), "b64_json")
-    _text(body, "user", required=False)
+    count = integer(body, "n", 1, MAX_PICTURES, 1)
+    choice(body, "response_format", ("b64_json",), "b64_json")
+    text(body, "user", required=False)
     return ImagesRequest(numbered(first, count), output_format)
 
 
@@ -162,27 +161,29 @@ def _refuse_unknown(body: dict[str, Any]) -> None:
             allowed = PASSIVE_FIELDS[name]
             if not any(value == choice and type(value) is type(choice) for choice in allowed):
                 raise bad_field(
-                    name, f"{name} {value!r} is not supported; this engine takes {_words(allowed)}."
+                    name, f"{name} {value!r} is not supported; this engine takes {words(allowed)}."
                 )
         elif name not in ACTIVE_FIELDS:
             raise bad_field(name, f"Unknown field {name!r}; known are {', '.join(sorted(ACTIVE_FIELDS))}.")
 
 
-def _check_model(body: dict[str, Any], rules: PictureRules) -> None:
-    model = _text(body, "model", required=False) or rules.model
+def check_model(body: dict[str, Any], rules: PictureRules) -> None:
+    """Refuse a model that is not served here (404)."""
+    model = text(body, "model", required=False) or rules.model
     if model != rules.model:
         message = f"model {model!r} is not served here; this engine serves {rules.model!r}."
         raise ApiError(404, message, param="model", code="model_not_found")
 
 
-def _size(body: dict[str, Any], rules: PictureRules) -> tuple[int, int]:
+def wanted_size(body: dict[str, Any], rules: PictureRules) -> tuple[int, int]:
+    """Width and height that are asked for, else the first planned ones."""
     default = rules.sizes[0]
     if "size" in body and ("width" in body or "height" in body):
         raise bad_field("size", "size and width/height are both set; give one of them.")
     if "size" in body:
         return _checked_size("size", _parse_size(body["size"], default), rules)
-    width = _integer(body, "width", 1, rules.max_side, default[0])
-    height = _integer(body, "height", 1, rules.max_side, default[1])
+    width = integer(body, "width", 1, rules.max_side, default[0])
+    height = integer(body, "height", 1, rules.max_side, default[1])
     return _checked_size("width" if "width" in body else "height", (width, height), rules)
 
 
@@ -218,10 +219,10 @@ def _checked_size(param: str, size: tuple[int, int], rules: PictureRules) -> tup
     return size
 
 
-def _guidance_scale(body: dict[str, Any], rules: PictureRules) -> float:
+def wanted_scale(body: dict[str, Any], rules: PictureRules) -> float:
     """The scale of a second pass. Where the model reads no scale itself, it is one value with two names."""
     names = ("true_cfg_scale",) if rules.embeds_guidance else ("true_cfg_scale", "guidance_scale")
-    named = {name: _number(body, name) for name in names if name in body}
+    named = {name: number(body, name) for name in names if name in body}
     if len(set(named.values())) > 1:
         raise bad_field(
             "guidance_scale", "guidance_scale and true_cfg_scale are the same setting here but differ."
@@ -232,81 +233,24 @@ def _guidance_scale(body: dict[str, Any], rules: PictureRules) -> float:
 def _embedded_guidance(body: dict[str, Any], rules: PictureRules) -> float | None:
     if not rules.embeds_guidance or "guidance_scale" not in body:
         return None
-    return _number(body, "guidance_scale")
+    return number(body, "guidance_scale")
 
 
-def _negative_prompt(body: dict[str, Any], scale: float, rules: PictureRules) -> str:
+def wanted_negative_prompt(body: dict[str, Any], scale: float, rules: PictureRules) -> str:
+    """What the second pass draws away from; refused where there is none."""
     if "negative_prompt" in body and scale <= rules.unguided_scale:
         name = "true_cfg_scale" if rules.embeds_guidance else "guidance scale"
         raise bad_field(
             "negative_prompt",
             f"negative_prompt has no effect at {name} {scale:g}; set one above {rules.unguided_scale:g}.",
         )
-    return _text(body, "negative_prompt", required=False)
-
-
-def _text(body: dict[str, Any], name: str, *, required: bool) -> str:
-    value = body.get(name, "" if not required else None)
-    if value is None:
-        raise bad_field(name, f"{name} is missing; it must be a string.")
-    if not isinstance(value, str):
-        raise bad_field(name, f"{name} must be a string, not {_kind(value)}.")
-    if len(value) > MAX_PROMPT_CHARACTERS:
-        raise bad_field(
-            name, f"{name} has {len(value)} characters; at most {MAX_PROMPT_CHARACTERS} are read."
-        )
-    if required and not value.strip():
-        raise bad_field(name, f"{name} is empty; say what to draw.")
-    if not value.isprintable() and any(0xD800 <= ord(character) <= 0xDFFF for character in value):
-        raise bad_field(name, f"{name} is not valid Unicode text (it holds half of a surrogate pair).")
-    return value
-
-
-def _integer(body: dict[str, Any], name: str, low: int, high: int, default: int) -> int:
-    value = body.get(name, default)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise bad_field(name, f"{name} must be an integer, not {_kind(value)}.")
-    if not low <= value <= high:
-        raise bad_field(name, f"{name} {value} is out of range; it must be {low} to {high}.")
-    return value
-
-
-def _number(body: dict[str, Any], name: str) -> float:
-    value = body[name]
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise bad_field(name, f"{name} must be a number, not {_kind(value)}.")
-    if not 0 <= value <= MAX_GUIDANCE_SCALE:
-        raise bad_field(name, f"{name} {value} is out of range; it must be 0 to {MAX_GUIDANCE_SCALE:g}.")
-    return float(value)
-
-
-def _choice(body: dict[str, Any], name: str, allowed: tuple[Any, ...], default: Any) -> Any:
-    value = body.get(name, default)
-    if value not in allowed or not isinstance(value, str):
-        raise bad_field(name, f"{name} {value!r} is not supported; this engine takes {_words(allowed)}.")
-    return value
+    return text(body, "negative_prompt", required=False)
 
 
 def _compression(body: dict[str, Any], output_format: OutputFormat) -> int:
-    quality = _integer(body, "output_compression", 0, 100, 100)
+    quality = integer(body, "output_compression", 0, 100, 100)
     if output_format == "png" and quality != 100:
         raise bad_field(
             "output_compression", f"output_compression {quality} has no effect on png; use jpeg or webp."
         )
     return quality
-
-
-def _words(values: tuple[Any, ...]) -> str:
-    return " or ".join(repr(value) for value in values)
-
-
-def _kind(value: Any) -> str:
-    names = {
-        dict: "an object",
-        list: "an array",
-        str: "a string",
-        bool: "a boolean",
-        int: "a number",
-        float: "a number",
-    }
-    return names.get(type(value), "null")

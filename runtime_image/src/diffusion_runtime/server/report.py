@@ -96,13 +96,17 @@ def with_picture(report: EngineReport, ranks: Sequence[Done]) -> EngineReport:
         )
         for index, rank in enumerate(ranks)
     )
-    seconds = sum(phase.seconds or 0.0 for phase in ranks[0].phases.values())
     return _with_ranks(report, measured).model_copy(
         update={
             "seconds_per_step": max(rank.seconds_per_step for rank in ranks),
-            "seconds_per_request": seconds,
+            "seconds_per_request": request_seconds(ranks),
         }
     )
+
+
+def request_seconds(ranks: Sequence[Done]) -> float:
+    """What one request took on rank 0, which alone runs every phase."""
+    return sum(phase.seconds or 0.0 for phase in ranks[0].phases.values())
 
 
 def with_failure(report: EngineReport, failure: RankFailure | None) -> EngineReport:

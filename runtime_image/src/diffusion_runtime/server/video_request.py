@@ -18,18 +18,16 @@ from diffusion_runtime.generation.messages import MAX_SEED, PictureRequest
 from diffusion_runtime.loading.folder import ModelFolder
 from diffusion_runtime.planning.documents import Plan
 
+from .fields import integer, number, text
 from .image_request import (
     MAX_CHOSEN_SEED,
     MAX_STEPS,
     PictureRules,
-    _check_model,
-    _guidance_scale,
-    _integer,
-    _negative_prompt,
-    _number,
-    _size,
-    _text,
+    check_model,
     rules_of,
+    wanted_negative_prompt,
+    wanted_scale,
+    wanted_size,
 )
 from .openai_errors import ApiError, bad_field
 
@@ -80,24 +78,24 @@ def parse_video_request(
         raise ApiError(400, "The body must be a form or a JSON object.", code="invalid_body")
     fields = {name: value for name, value in fields.items() if value is not None}
     _refuse_unknown(fields)
-    _check_model(fields, rules.pictures)
-    size = _size(fields, rules.pictures)
-    scale = _guidance_scale(fields, rules.pictures)
+    check_model(fields, rules.pictures)
+    size = wanted_size(fields, rules.pictures)
+    scale = wanted_scale(fields, rules.pictures)
     fps = _fps(fields, rules)
-    _text(fields, "user", required=False)
-    _integer(fields, "n", 1, 1, 1)
+    text(fields, "user", required=False)
+    integer(fields, "n", 1, 1, 1)
     return PictureRequest(
-        prompt=_text(fields, "prompt", required=True),
-        negative_prompt=_negative_prompt(fields, scale, rules.pictures),
+        prompt=text(fields, "prompt", required=True),
+        negative_prompt=wanted_negative_prompt(fields, scale, rules.pictures),
         width=size[0],
         height=size[1],
         frames=_frames(fields, rules, size, fps),
         fps=fps,
-        steps=_integer(fields, "num_inference_steps", 1, MAX_STEPS, rules.pictures.steps(size)),
+        steps=integer(fields, "num_inference_steps", 1, MAX_STEPS, rules.pictures.steps(size)),
         guidance_scale=scale,
-        guidance_scale_2=_number(fields, "guidance_scale_2") if "guidance_scale_2" in fields else None,
+        guidance_scale_2=number(fields, "guidance_scale_2") if "guidance_scale_2" in fields else None,
         unguided_scale=rules.pictures.unguided_scale,
-        seed=_integer(fields, "seed", 0, MAX_SEED, -1 if "seed" in fields else new_seed()),
+        seed=integer(fields, "seed", 0, MAX_SEED, -1 if "seed" in fields else new_seed()),
         output_format="mp4",
         input_images=_input_images(fields, rules, reference),
     )
@@ -141,7 +139,7 @@ def _frames(fields: dict[str, Any], rules: VideoRules, size: tuple[int, int], fp
         frames = round(seconds * fps / every) * every + 1
     else:
         field = "num_frames"
-        frames = _integer(fields, field, 1, MAX_SECONDS * MAX_FPS, rules.frames(size))
+        frames = integer(fields, field, 1, MAX_SECONDS * MAX_FPS, rules.frames(size))
         if frames % every != 1 % every:
             raise bad_field(
                 field,
