@@ -98,11 +98,12 @@ class FakeApi:
 
     def tell(self, collection: str, event: str, obj: JsonObject) -> None:
         """Send a watch event to whoever watches this collection."""
+        said = {"type": event, "object": copy.deepcopy(obj)}
         version = str(obj.get("metadata", {}).get("resourceVersion", ""))
         if version.isdigit() and event != "BOOKMARK":
-            self.history.setdefault(collection, []).append((int(version), {"type": event, "object": obj}))
+            self.history.setdefault(collection, []).append((int(version), said))
         if collection in self.watching:
-            self.watching[collection].put_nowait({"type": event, "object": obj})
+            self.watching[collection].put_nowait(said)
 
     async def close(self) -> None:
         """Close the port and end open requests; a second call does nothing."""
