@@ -10,6 +10,7 @@ import sys
 
 from builders import parity_result as parity
 from full.chart import outcome as chart
+from full.cluster_faults import results as cluster_faults
 from full.faults import results as faults
 from full.planner import test_properties_at_large as planner
 from full.scale import test_a_thousand as scale
@@ -17,6 +18,7 @@ from full.soak import test_flat_memory as soak
 
 SUITES = {
     "chart": chart,
+    "cluster_faults": cluster_faults,
     "faults": faults,
     "parity": parity,
     "planner": planner,

@@ -77,7 +77,9 @@ class FaultProxy:
     async def _pass_on(
         self, request: web.Request, answer: aiohttp.ClientResponse, fault: str
     ) -> web.StreamResponse:
-        headers = {name: answer.headers[name] for name in ("Content-Type", "Retry-After") if name in answer.headers}
+        headers = {
+            name: answer.headers[name] for name in ("Content-Type", "Retry-After") if name in answer.headers
+        }
         passed = web.StreamResponse(status=answer.status, headers=headers)
         await passed.prepare(request)
         async for chunk in answer.content.iter_any():

@@ -70,7 +70,10 @@ class HostOperator:
 
     def metric(self, name: str) -> float | None:
         """One gauge; None while nobody answers."""
-        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as found:
+        with (
+            suppress(OSError),
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as found,
+        ):
             value = re.search(rf"^diffusion_operator_{name} (\S+)$", found.read().decode(), re.MULTILINE)
             return float(value[1]) if value else None
         return None

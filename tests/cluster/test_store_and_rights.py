@@ -86,7 +86,7 @@ def test_a_restored_store_is_noticed_and_everything_is_listed_anew(
 def test_rights_that_are_gone_are_named_and_waited_for(plane: ControlPlane, operator: HostOperator) -> None:
     plane.kubectl("delete", "clusterrolebinding", OPERATOR_USER)
     apply(plane, wish("new"))
-    named_s = until(lambda: operator.said('cannot patch resource'), "the right that is missing", NAMED_S)
+    named_s = until(lambda: operator.said("cannot patch resource"), "the right that is missing", NAMED_S)
     assert operator.metric("leader") == 1.0
     apply(plane, *rights())
     took_s = until(lambda: "new" in looked_at(plane), "the new deployment", CONVERGED_S)
@@ -94,11 +94,15 @@ def test_rights_that_are_gone_are_named_and_waited_for(plane: ControlPlane, oper
     print(f"named after {named_s:.1f} s, converged {took_s:.1f} s after they were back")
 
 
-def test_all_rights_gone_is_one_restart_and_then_patience(plane: ControlPlane, operator: HostOperator) -> None:
+def test_all_rights_gone_is_one_restart_and_then_patience(
+    plane: ControlPlane, operator: HostOperator
+) -> None:
     """Without its Lease the leader must end: that is the fence. The next one waits and says for what."""
     plane.kubectl("delete", "clusterrolebinding", OPERATOR_USER)
     plane.kubectl("delete", "rolebinding", OPERATOR_USER, "-n", "default")
-    named_s = until(lambda: operator.said("its role does not allow:"), "what the role does not allow", NAMED_S)
+    named_s = until(
+        lambda: operator.said("its role does not allow:"), "what the role does not allow", NAMED_S
+    )
     assert operator.metric("blocked") == 1.0
     apply(plane, wish("new"), *rights())
     took_s = until(lambda: "new" in looked_at(plane), "the new deployment", CONVERGED_S)
