@@ -60,8 +60,8 @@ class FaultProxy:
             return _reset(request)
         if fault.isdigit():
             headers = {"Retry-After": "1"} if fault == "429" else {}
-            body = {"kind": "Status", "code": int(fault), "message": "struck by the proxy"}
-            return web.json_response(body, status=int(fault), headers=headers)
+            status = {"kind": "Status", "code": int(fault), "message": "struck by the proxy"}
+            return web.json_response(status, status=int(fault), headers=headers)
         headers = {name: request.headers[name] for name in KEPT_HEADERS if name in request.headers}
         assert self._session is not None
         url, body = f"{self.target}{request.path_qs}", await request.read()

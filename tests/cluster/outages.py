@@ -1,14 +1,16 @@
 """Takes parts of the cluster's control plane away and brings them back, from inside its node.
 
 The parts are static pods: the kubelet ends one whose manifest goes away. A store that came back from a backup
-leaves everybody who watches behind, so all who do not notice by themselves are started again, as the documents of
-Kubernetes ask for. The operator is not among them: that it notices is what is tested.
+leaves everybody who watches behind, so all who do not notice by themselves are started again, as the
+documents of Kubernetes ask for. The operator is not among them: that it notices is what is tested.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cluster.watching import Object
 from localcluster.gpunodes import start_kwok, stop_kwok
@@ -34,12 +36,20 @@ def take_away(cluster: Cluster, *parts: str) -> None:
     in_node(cluster, f"mkdir -p {AWAY}; {moves}; {gone}")
 
 
-def bring_back(cluster: Cluster, *parts: str) -> float:
-    """Return once the API server is ready; the seconds that it took."""
-    began_s = time.monotonic()
+def bring_back(cluster: Cluster, *parts: str) -> None:
+    """Return once the API server is ready."""
     in_node(cluster, "; ".join(f"mv {AWAY}/{part}.yaml {MANIFESTS}/" for part in parts))
     await_server(cluster)
-    return time.monotonic() - began_s
+
+
+@contextmanager
+def away(cluster: Cluster, *parts: str) -> Iterator[None]:
+    """These parts are away; they are back, and the API server ready, when the block has ended."""
+    take_away(cluster, *parts)
+    try:
+        yield
+    finally:
+        bring_back(cluster, *parts)
 
 
 def await_server(cluster: Cluster) -> None:

@@ -1,4 +1,4 @@
-"""Draws without pause through a Service, from inside the node: it needs no API server, as real clients do not."""
+"""Draws without pause through a Service, from inside the node: like real clients, it needs no API server."""
 
 from __future__ import annotations
 

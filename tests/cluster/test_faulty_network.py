@@ -1,4 +1,4 @@
-"""A proxy that refuses, cuts and loses between the operator and a real API server; afterwards all is right."""
+"""A proxy that refuses, cuts and loses between the operator and a real API server; then all is right."""
 
 from __future__ import annotations
 

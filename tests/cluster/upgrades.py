@@ -1,7 +1,7 @@
 """An upgrade of the chart and the way back, beside a fleet of deployments whose pods are KWOK's.
 
-The other version is this tree's chart with another version, operator image tag, setting and a definition with one
-more field: what is tested is what the change of the operator costs those who are served.
+The other version is this tree's chart with another version, operator image tag, setting and a definition with
+one more field: what is tested is what the change of the operator costs those who are served.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Fleet:
         }
 
     def seen(self) -> dict[str, Any]:
-        """What an upgrade must not touch: specs, pods and their restarts, generations of their Deployments."""
+        """What an upgrade must not touch: specs, pods, restarts, generations of Deployments."""
         items = json.loads(self.room.kubectl("get", "dd,deploy,pods", "-o", "json"))["items"]
         found: dict[str, Any] = {}
         for item in items:
@@ -143,7 +143,7 @@ def other_version(cluster: Cluster, folder: Path) -> OtherVersion:
 
 
 def upgrade_and_back(fleet: Fleet, other: OtherVersion) -> dict[str, float]:
-    """Both ways; after each the new leader has looked at everybody and nothing has changed. Seconds of each step."""
+    """Both ways; after each the new leader has looked at all and nothing has changed. Seconds of each."""
     cluster, seconds = fleet.room.cluster, {}
     before, revision = fleet.seen(), _revision(cluster)
     assert len(before) == 3 * fleet.size

@@ -49,8 +49,8 @@ ROWS: dict[str, Row] = {
     ),
     "F9: all rights gone": Row(
         "both bindings deleted for 60 s, the Lease's too; a deployment made",
-        "the missing rights are logged and `diffusion_operator_blocked` is 1 ≤ 30 s; each replica starts again "
-        "at most once; planned ≤ 30 s after",
+        "the missing rights are logged and `diffusion_operator_blocked` is 1 ≤ 30 s; each replica starts "
+        "again at most once; planned ≤ 30 s after",
     ),
     "F9: one right gone": Row(
         "the rule for Deployments taken out of the ClusterRole, a deployment made, the rule back",
@@ -58,8 +58,8 @@ ROWS: dict[str, Row] = {
     ),
     "F9: definition gone": Row(
         "the CRD of DiffusionDeployments deleted (and every object with it), back after 60 s, the object too",
-        "logged ≤ 30 s and `diffusion_operator_blocked` is 1, no restart, no traceback; planned ≤ 30 s after the "
-        "object is back, and Ready",
+        "logged ≤ 30 s and `diffusion_operator_blocked` is 1, no restart, no traceback; planned ≤ 30 s after "
+        "the object is back, and Ready",
     ),
     "F12: killed": Row("the engine's first process killed (SIGKILL)", ""),
     "F12: evicted": Row("the pod evicted by the eviction API", ""),
@@ -73,18 +73,18 @@ ROWS: dict[str, Row] = {
         "a replacement runs on another node; the promise counts it once",
     ),
     "F12: CUDA out of memory": Row(
-        "a rank runs out of GPU memory (a fake rank) with four requests accepted, with a fallback and without",
+        "a (fake) rank runs out of GPU memory with four requests accepted, with a fallback and without",
         "every request gets a picture or 503 with Retry-After",
     ),
     "F18: upgrade and back": Row(
-        "helm upgrade to a chart with another operator image tag, other settings and a CRD with one more field; "
-        "helm rollback; 200 deployments with pods on KWOK nodes",
+        "helm upgrade to a chart with another operator image tag, other settings and a CRD with one more "
+        "field; helm rollback; 200 deployments with pods on KWOK nodes",
         "no pod replaced or restarted, no Deployment rolled, every field of every spec as before",
     ),
 }
 ANSWERED = (
-    "a replacement is Ready; three clients drew meanwhile, and each request got a picture, 429, 503, a refused or "
-    "a broken connection, none waited longer than its deadline of 60 s"
+    "a replacement is Ready; three clients drew meanwhile, and each request got a picture, 429, 503, a "
+    "refused or a broken connection, none waited longer than its deadline of 60 s"
 )
 GRACEFUL = "; no connection that was accepted broke"
 
@@ -127,10 +127,11 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         "# Faults on a real cluster and how they end",
         "",
-        "Written by `make test-full SUITE=cluster_faults`; all figures are in `cluster-faults.json`. A kind cluster "
-        f"of one node, Kubernetes {KUBERNETES_VERSION}, the chart with two replicas of the operator, engines of "
-        "the demo model on the CPU, drawn from inside the node through their Service. Seconds are from the end of "
-        "the fault until all that *end* asks for held. A row without seconds has not run with these sources.",
+        "Written by `make test-full SUITE=cluster_faults`; all figures are in `cluster-faults.json`. A kind "
+        f"cluster of one node, Kubernetes {KUBERNETES_VERSION}, the chart with two replicas of the operator, "
+        "engines of the demo model on the CPU, drawn from inside the node through their Service. Seconds are "
+        "from the end of the fault until all was well again. A row without seconds has not run with these "
+        "sources.",
         "",
         "| fault | what was done | end | s | requests |",
         "|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""F8: the API server or its store is away, or of another time; engines serve on and the operator comes back."""
+"""F8: the API server or its store is away, or of another time; engines serve on and the operator returns."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from cluster.outages import (
     SERVER,
     STORE,
     await_server,
+    away,
     back_up,
-    bring_back,
     restart_watchers,
     restore,
-    take_away,
 )
 from cluster.room import Room, manifest
 from cluster.steady import drawing
@@ -26,7 +25,7 @@ AWAY_S = {"server": 300.0, "store": 20.0}
 CONVERGED_S = 30.0
 FURTHER_WRITES = 300
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = pytest.mark.timeout(3600)
 
 
 def engine_of(room: Room, name: str = "serves") -> list[tuple[str, int]]:
@@ -52,9 +51,8 @@ def test_away(room: Room, what: str) -> None:
     room.await_ready("serves")
     engine = engine_of(room)
     with drawing(room, "serves") as answers:
-        take_away(room.cluster, *parts)
-        time.sleep(AWAY_S[what])  # the outage itself
-        bring_back(room.cluster, *parts)
+        with away(room.cluster, *parts):
+            time.sleep(AWAY_S[what])  # the outage itself
         took_s = planned(room, "new")
     room.await_ready("new", 300)
     assert answers.failed == 0, answers
@@ -69,18 +67,16 @@ def test_restored_from_a_backup(room: Room) -> None:
     room.apply(manifest("serves"))
     room.await_ready("serves")
     engine = engine_of(room)
-    take_away(cluster, *everything)
-    back_up(cluster)
-    bring_back(cluster, *everything)
+    with away(cluster, *everything):
+        back_up(cluster)
     await_leader(cluster)
     room.apply(manifest("lost"))
     room.await_ready("lost", 300)
     for number in range(FURTHER_WRITES):
         room.kubectl("label", "--overwrite", "dd", "lost", f"write={number}")
     began_s = time.monotonic()
-    take_away(cluster, *everything)
-    restore(cluster)
-    bring_back(cluster, *everything)
+    with away(cluster, *everything):
+        restore(cluster)
     took_s = planned(room, "new")
     restart_watchers(cluster)
     await_server(cluster)

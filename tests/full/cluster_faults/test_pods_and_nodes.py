@@ -1,4 +1,4 @@
-"""F12: an engine's pod or its node goes, one way after the other; every accepted request is answered or broken off."""
+"""F12: an engine's pod or its node goes, each way once; every accepted request is answered or broken off."""
 
 from __future__ import annotations
 

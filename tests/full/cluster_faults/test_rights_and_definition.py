@@ -1,4 +1,4 @@
-"""F9: rights or the definition are taken away and given back; it is said clearly, and nothing has to be restarted."""
+"""F9: rights or the definition are taken away and given back; it is said, and nothing is restarted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""F18: the chart is upgraded and rolled back beside 200 live deployments; no pod notices, no field is lost."""
+"""F18: the chart is upgraded and rolled back beside 200 deployments; no pod notices, no field is lost."""
 
 from __future__ import annotations
 
