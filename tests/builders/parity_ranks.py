@@ -93,7 +93,7 @@ def draw_cases(cases: Sequence[Case], ranks: int, folder: Path) -> Iterator[tupl
     (folder / "cases.json").write_text(Cases(cases=tuple(cases)).to_json())
     # A rank compiles by itself: with the default, each would start as many workers as there are cores.
     alone = {"TORCHINDUCTOR_COMPILE_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    environment = os.environ | rank_environment(1) | alone
+    environment = os.environ | rank_environment(1, "cpu") | alone
     command = [sys.executable, __file__, str(ranks), str(folder)]
     with (folder / "stderr").open("w+") as words:
         group = subprocess.Popen(command, env=environment, stderr=words)

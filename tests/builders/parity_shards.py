@@ -70,7 +70,7 @@ def shard_wanted() -> Shard | None:
 
 
 def every_case(pipelines: Path) -> list[Named]:
-    """The whole matrix, cases of one process group together; `pipelines`: where the small ones are written."""
+    """The whole matrix, cases of one process group together; small ones are written below `pipelines`."""
     return [
         (name, kind)
         for name in PARITY

@@ -272,6 +272,8 @@ class EngineReport(Document):
     """Seconds of the slowest rank: import, build, read, place, warm."""
     loaded_bytes: NonNegative = 0
     """Bytes that all ranks read from files."""
+    allocator: str | None = None
+    """Settings of torch's caching allocator on the GPU; null on a CPU and where nobody set any."""
     seconds_per_step: float | None = None
     seconds_per_request: float | None = None
     phases: dict[str, PhaseMeasurement] = Field(default_factory=dict)
