@@ -26,6 +26,7 @@ from diffusion_runtime.parallel.fsdp import shard
 from diffusion_runtime.parallel.ranks import layout_mesh
 from diffusion_runtime.parallel.sequence import apply_sequence_parallel
 from diffusion_runtime.parallel.tensor import apply_tensor_parallel
+from diffusion_runtime.parallel.text_encoder import slice_text_encoder
 from diffusion_runtime.planning.documents import ComponentKind, Execution
 from diffusion_runtime.residency.owner import ComponentOwner, Phase
 from diffusion_runtime.residency.placement import InUse, place
@@ -96,6 +97,8 @@ def build(
         blocks = [block for path, _ in folder.blocks.get(name, ()) for block in _children(module, path)]
         if folder.kinds[name] == "transformer":
             apply_attention(module, execution.attention.backend, device.type)
+        if execution.layout.text_encoder_tensor and name in folder.encoder_slices:
+            fill = slice_text_encoder(module, fill)
         if blocks and compiled is not None:
             compiled.add(blocks)
         if blocks and mesh is not None and execution.layout.tensor > 1:
