@@ -35,6 +35,7 @@ from diffusion_runtime.storage import Fill
 from .call import FamilyCall
 from .families import CALLS
 
+STILL_FPS = 16.0  # of single pictures, where it means nothing
 TILE_STRIDE = 0.75  # diffusers' own overlap: a quarter of a tile
 PHASES: dict[ComponentKind, Phase] = {
     "transformer": "denoise",
@@ -50,7 +51,7 @@ class BuiltPipeline:
     """What `picture.draw` needs. `owner` has every component and moves it when the pipeline calls it.
 
     `guidance_scale` is the one that the model's authors draw with; up to `unguided_scale` there is none.
-    `input_images`: pictures that a request must bring.
+    `input_images`: pictures that a request must bring. `fps`: frames a second when a request names none.
     """
 
     pipeline: Any
@@ -63,6 +64,7 @@ class BuiltPipeline:
     guidance_scale: float = 1.0
     input_images: int = 0
     unguided_scale: float = 1.0
+    fps: float = STILL_FPS
 
 
 def rank_device(execution: Execution, rank: int) -> torch.device:
@@ -136,6 +138,7 @@ def build(
         guidance_scale=folder.family.guidance_scale,
         input_images=folder.family.input_images[0],
         unguided_scale=folder.family.unguided_scale,
+        fps=folder.family.fps or STILL_FPS,
     )
 
 
