@@ -44,6 +44,8 @@ class HostOperator:
     log: Path
     port: int = field(default_factory=free_port)
     starts: int = 0
+    _heard: int = 0
+    _starts_heard: int = 0
     _stopped: threading.Event = field(default_factory=threading.Event)
     _process: subprocess.Popen[bytes] | None = None
 
@@ -65,8 +67,16 @@ class HostOperator:
         if self._process is not None:
             self._process.terminate()
 
+    def listen_from_here(self) -> None:
+        """What it said and how often it was started before does not count any more."""
+        self._heard, self._starts_heard = len(self.log.read_text()), self.starts
+
+    @property
+    def starts_heard(self) -> int:
+        return self.starts - self._starts_heard
+
     def said(self, words: str) -> bool:
-        return words in self.log.read_text()
+        return words in self.log.read_text()[self._heard :]
 
     def metric(self, name: str) -> float | None:
         """One gauge; None while nobody answers."""
@@ -80,13 +90,13 @@ class HostOperator:
 
 
 @contextmanager
-def kept_running(kubeconfig: Path, folder: Path) -> Iterator[HostOperator]:
-    """One replica, up and leading."""
-    operator = HostOperator(kubeconfig, folder / "operator.log")
+def kept_running(kubeconfig: Path, folder: Path, *, leads: bool = True) -> Iterator[HostOperator]:
+    """One replica, up and leading, or up beside one that leads."""
+    operator = HostOperator(kubeconfig, folder / f"{'operator' if leads else 'standby'}.log")
     thread = threading.Thread(target=operator.run)
     thread.start()
     try:
-        until(lambda: operator.metric("leader") == 1.0, "an operator that leads", 60)
+        until(lambda: operator.metric("leader") == float(leads), "an operator that leads or stands by", 60)
         yield operator
     finally:
         operator.stop()
@@ -141,6 +151,9 @@ def furnish(plane: ControlPlane) -> None:
     status = {**node["status"], "conditions": [{"type": "Ready", "status": "True"}]}
     patch = json.dumps({"status": status})
     plane.kubectl("patch", "node", "gpus", "--subresource=status", "--type=merge", "-p", patch)
+    # A new node is tainted as not ready, which a controller would take away.
+    taints = json.dumps({"spec": {"taints": node["spec"]["taints"]}})
+    plane.kubectl("patch", "node", "gpus", "--type=merge", "-p", taints)
 
 
 def wish(name: str, **spec: object) -> Object:
