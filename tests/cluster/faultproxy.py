@@ -67,7 +67,12 @@ class FaultProxy:
         url, body = f"{self.target}{request.path_qs}", await request.read()
         timeout = aiohttp.ClientTimeout(total=None)
         async with self._session.request(
-            request.method, url, data=body, headers=headers, timeout=timeout
+            request.method,
+            url,
+            data=body or None,
+            headers=headers,
+            skip_auto_headers=("Content-Type", "Accept", "User-Agent"),
+            timeout=timeout,
         ) as answer:
             if fault == "answer lost":
                 await answer.read()

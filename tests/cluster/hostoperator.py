@@ -78,6 +78,12 @@ class HostOperator:
     def said(self, words: str) -> bool:
         return words in self.log.read_text()[self._heard :]
 
+    def ready(self) -> bool:
+        """Whether it has listed everything."""
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5):
+            return True
+        return False
+
     def metric(self, name: str) -> float | None:
         """One gauge; None while nobody answers."""
         with (
@@ -97,6 +103,7 @@ def kept_running(kubeconfig: Path, folder: Path, *, leads: bool = True) -> Itera
     thread.start()
     try:
         until(lambda: operator.metric("leader") == float(leads), "an operator that leads or stands by", 60)
+        until(operator.ready, "an operator that is ready", 60)
         yield operator
     finally:
         operator.stop()
