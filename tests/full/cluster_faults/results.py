@@ -130,7 +130,7 @@ def table(result: dict[str, Any]) -> str:
         "Written by `make test-full SUITE=cluster_faults`; all figures are in `cluster-faults.json`. A kind "
         f"cluster of one node, Kubernetes {KUBERNETES_VERSION}, the chart with two replicas of the operator, "
         "engines of the demo model on the CPU, drawn from inside the node through their Service. Seconds are "
-        "from the end of the fault until all was well again. A row without seconds has not run with these "
+        "from the end of the fault until all was well again. A row that says *not run* has not run with these "
         "sources.",
         "",
         "| fault | what was done | end | s | requests |",
@@ -140,5 +140,5 @@ def table(result: dict[str, Any]) -> str:
         found = result["faults"].get(name, {})
         answers = found.get("answers") or {}
         said = ", ".join(f"{count} × {kind}" for kind, count in sorted(answers.items())) or "–"
-        lines.append(f"| {name} | {row.done} | {end_of(name)} | {found.get('seconds', '–')} | {said} |")
+        lines.append(f"| {name} | {row.done} | {end_of(name)} | {found.get('seconds', 'not run')} | {said} |")
     return "\n".join(lines) + "\n"
