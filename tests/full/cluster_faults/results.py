@@ -130,8 +130,8 @@ def table(result: dict[str, Any]) -> str:
         "Written by `make test-full SUITE=cluster_faults`; all figures are in `cluster-faults.json`. A kind "
         f"cluster of one node, Kubernetes {KUBERNETES_VERSION}, the chart with two replicas of the operator, "
         "engines of the demo model on the CPU, drawn from inside the node through their Service. Seconds are "
-        "from the end of the fault until all was well again. A row that says *not run* has not run with these "
-        "sources.",
+        "from the end of the fault until all was well again. A row that says *not run* has not run with "
+        "these sources.",
         "",
         "| fault | what was done | end | s | requests |",
         "|---|---|---|---|---|",
