@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cluster.room import Room
 from localcluster.settings import OPERATOR_NAMESPACE
 
@@ -21,6 +23,7 @@ def _writes(log: Path, offset: int) -> list[dict[str, Any]]:
     return [event for event in events if event["user"]["username"].startswith(OPERATOR_USER)]
 
 
+@pytest.mark.usefixtures("alone")
 def test_no_write_in_a_minute_of_nothing(served: Room) -> None:
     log = served.cluster.folder.audit_log
     assert _writes(log, 0), (
