@@ -21,11 +21,12 @@ from diffusion_runtime.planning.documents import Layout
 
 PIPELINES = [name for name, family in PARITY.items() if family.like is None]
 """The whole matrix also has those that are like one of these."""
-COMPILED = [
-    ("qwen-image", Kind(Layout(cfg=2, fsdp=True), "resident", compiled=True)),
-    ("qwen-image", Kind(Layout(ulysses=2), "component", compiled=True)),
+COMPILED = [("qwen-image", Kind(Layout(ulysses=2), "component", compiled=True))]
+"""Compiled shards are served in test_layouts_served."""
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:(diffusers|transformers|torch)"),
+    pytest.mark.timeout(900),  # the first test draws for all
 ]
-pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning:(diffusers|transformers|torch)")]
 
 
 @pytest.fixture(scope="module")
