@@ -21,7 +21,10 @@ from diffusion_runtime.planning.documents import Layout
 
 PIPELINES = [name for name, family in PARITY.items() if family.like is None]
 """The whole matrix also has those that are like one of these."""
-COMPILED = [("qwen-image", Kind(Layout(ulysses=2), "component", compiled=True))]
+COMPILED = [
+    ("qwen-image", Kind(Layout(ulysses=2), "component", compiled=True)),
+    *((name, Kind(Layout(cfg=2), "resident", compiled=True)) for name in PIPELINES if name != "qwen-image"),
+]
 """Compiled shards are served in test_layouts_served."""
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:(diffusers|transformers|torch)"),
