@@ -12,11 +12,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from cluster.room import DEPLOYMENT_LABEL, Room, manifest
+from cluster.room import DEPLOYMENT_LABEL, READY_SECONDS, Room, is_true, manifest
 from cluster.watching import EVERYWHERE, State, await_state
 from localcluster.commands import start_cluster_with_images, stop_cluster
 from localcluster.gpunodes import set_gpus
@@ -31,9 +32,10 @@ SERVED_MANIFEST = manifest(SERVED, workload={"guidance": "on"})
 RESTRICTED = ("pod-security.kubernetes.io/enforce", "restricted")
 AHEAD = "ahead"
 FOLDER = Path(__file__).parent
+QUIET = ("test_words_for_strangers", "test_admission", "test_autoscaled_by_queue", "test_idle_writes")
+"""Files of tests that change nothing in the cluster, and the one that looks whether anything was written."""
 DISTURBING = (
     "test_last_gpus",
-    "test_idle_writes",
     "test_operator_killed",
     "test_leader_killed",
     "test_nodes_that_come",
@@ -50,7 +52,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """First what needs no engine, then what needs one that started meanwhile, at last what disturbs.
+    """First what needs no engine; when all engines are up what changes nothing, then what uses them, at last
+    what disturbs.
 
     The first test's time includes the cluster's start, and on a new machine everything that is built for it.
     """
@@ -62,9 +65,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _turn(item: pytest.Item) -> int:
     """Where a test comes."""
-    if item.path.stem in DISTURBING:
-        return 2 + DISTURBING.index(item.path.stem)
-    return int(AHEAD in item.keywords or SERVED in getattr(item, "fixturenames", ()))
+    ordered = ("no engine", *QUIET, "an engine", *DISTURBING)
+    if item.path.stem in ordered:
+        return ordered.index(item.path.stem)
+    started = AHEAD in item.keywords or SERVED in getattr(item, "fixturenames", ())
+    return ordered.index("an engine" if started else "no engine")
 
 
 def restrict(cluster: Cluster, namespace: str) -> None:
@@ -113,6 +118,17 @@ def served(cluster: Cluster) -> Iterator[Room]:
     for room in _namespace(cluster, SERVED):
         room.await_ready(SERVED)
         yield room
+
+
+@pytest.fixture(scope="session")
+def quiet(served: Room) -> datetime:
+    """Since when all engines are Ready and nothing changes; who asks for it leaves that so."""
+
+    def all_ready(state: State) -> bool:
+        return all(is_true(dd, "Ready") for dd in state.values())
+
+    await_state(served.cluster, EVERYWHERE, "dd", all_ready, "all are Ready", deadline_seconds=READY_SECONDS)
+    return datetime.now(UTC)
 
 
 @pytest.fixture
