@@ -51,7 +51,7 @@ check: setup ## Lint, types, import layers, generated files, chart
 test: check ## What CI runs: check, then unit, engine, wire and cluster tests
 	@$(local) prepare
 	@# Engine tests compute on one core, cluster tests mostly wait: together they take as long as the longer.
-	@$(tools) && PYTHONPATH=tests $(venv)/python -m builders.side_by_side \
+	@$(tools) && $(venv)/python tests/builders/side_by_side.py \
 	  tests/engine tests/unit,tests/wire,tests/cluster -- $(ARGS)
 
 test-unit: setup ## Pure functions, rendered manifests, the chart
