@@ -157,6 +157,7 @@ async def _serve(parts: _Parts, end_at_once: Callable[[], None]) -> None:
         terms=settings.terms,
     )
     parts.metrics.watch_queue(lambda: len(queue), lambda: queue.oldest_s, lambda: len(reconciler.waiting))
+    parts.metrics.watch_capacity(reconciler.gpu_totals)
     mirror.on_change(Wakes(queue.add, settings.namespaces))
     leading, caught_up = asyncio.Event(), asyncio.Event()
     stop, watch_started = asyncio.Event(), asyncio.Event()

@@ -22,6 +22,7 @@ from diffusion_operator.inventory.ledger import (
 )
 from diffusion_operator.inventory.objects import ManagedDeployment, Node, Pod
 from diffusion_operator.inventory.quota import Quota, quota_uses
+from diffusion_operator.inventory.totals import GpuTotals, gpu_totals
 from diffusion_operator.kube.resources import (
     DEPLOYMENTS,
     DIFFUSION_DEPLOYMENTS,
@@ -86,6 +87,10 @@ class Capacity:
             self._ledger = self._build()
             self._built_s = self._monotonic()
         return self._ledger
+
+    def totals(self) -> tuple[GpuTotals, ...]:
+        """GPUs by product, as the last decision found them; nothing before the first."""
+        return gpu_totals(self._ledger)
 
     def ledger_for(self, namespace: str) -> Ledger:
         """The same with the quotas of one namespace, counted anew: few namespaces have any."""

@@ -6,7 +6,6 @@ owner reference, so deletion is the garbage collector's work.
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -217,9 +216,9 @@ def _identity(manifest: JsonObject) -> Identity:
 
 
 def _stamped(manifest: JsonObject) -> JsonObject:
-    stamped = copy.deepcopy(manifest)
-    stamped["metadata"].setdefault("annotations", {})[ANNOTATION_APPLIED_HASH] = manifest_hash(manifest)
-    return stamped
+    metadata = manifest["metadata"]
+    annotations = {**(metadata.get("annotations") or {}), ANNOTATION_APPLIED_HASH: manifest_hash(manifest)}
+    return {**manifest, "metadata": {**metadata, "annotations": annotations}}
 
 
 def _applied_hash(stamped: JsonObject) -> str:

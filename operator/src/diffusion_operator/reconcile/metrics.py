@@ -6,7 +6,7 @@ what its last reconcile saw, and vanish with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -24,6 +24,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._totals: Callable[[], tuple[GpuTotals, ...]] = tuple
         self.reconciles = self._counter(
             "reconciles", "Reconciles by result: done, apiError, timeout or bug.", "result"
         )
@@ -104,11 +105,14 @@ class Metrics:
         for gauge in (self._condition, self._predicted, self._measured):
             gauge.remove_by_labels({"namespace": key.namespace, "name": key.name})
 
-    def observe_capacity(self, totals: Iterable[GpuTotals]) -> None:
-        """The GPUs of the cluster, as the last decision found them."""
+    def watch_capacity(self, totals: Callable[[], tuple[GpuTotals, ...]]) -> None:
+        """Count the GPUs of the cluster whenever metrics are asked for: no decision waits for it."""
+        self._totals = totals
+
+    def _observe_capacity(self) -> None:
         for gauge in (self._allocatable, self._promised, self._free):
             gauge.clear()
-        for total in totals:
+        for total in self._totals():
             labels = (total.product, total.resource)
             self._allocatable.labels(*labels).set(total.allocatable)
             self._promised.labels(*labels).set(total.promised)
@@ -116,6 +120,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """All metrics in the text format."""
+        self._observe_capacity()
         return generate_latest(self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

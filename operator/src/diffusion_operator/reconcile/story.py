@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from diffusion_operator.api.deployment import DiffusionDeployment
 from diffusion_operator.api.errors import InvalidSpec
 from diffusion_operator.inventory.objects import parse_deployment
-from diffusion_operator.inventory.totals import GpuTotals, gpu_totals
+from diffusion_operator.inventory.totals import GpuTotals
 from diffusion_operator.kube.client import KubeClient
 from diffusion_operator.kube.errors import Conflict, Forbidden, Invalid, NotFound
 from diffusion_operator.kube.reports import ReportReader
@@ -99,7 +99,6 @@ class _Decided:
     decision: Decision
     own_pods: Sequence[JsonObject]
     found: Findings = field(default_factory=Findings)
-    capacity: tuple[GpuTotals, ...] = ()
     warnings: tuple[str, ...] = ()
     model: ModelState = BUILT_IN
     to_come: GroupDecision | None = None
@@ -138,6 +137,10 @@ class Reconciler:
         self._status = StatusWriter(client)
         self._events = EventRecorder(client, instance, now)
         self.waiting: set[DeploymentKey] = set()
+
+    def gpu_totals(self) -> tuple[GpuTotals, ...]:
+        """The GPUs of the cluster, as the last decision found them."""
+        return self._capacity.totals()
 
     async def reconcile(self, key: DeploymentKey) -> Outcome:
         """One pass. Raises ApiError when the API server gave no usable answer; the queue tries again."""
@@ -193,7 +196,7 @@ class Reconciler:
             facts=model.facts,
             mounts=model.mounts,
         )
-        decided = _Decided(decision, own, found, gpu_totals(ledger), model=model)
+        decided = _Decided(decision, own, found, model=model)
         if decision.refusal is not None and not decision.groups:
             # What serves keeps serving until something can take its place.
             return decided
@@ -325,7 +328,7 @@ class Reconciler:
             await self._events.post(dd, change)
         await self._status.write(dd, status)
         later = (patience_s, decided.found.recheck_after_s, decided.model.recheck_after_s)
-        seen = sighting(status, situation.groups, reports, decided.capacity)
+        seen = sighting(status, situation.groups, reports)
         return self._outcome(key, situation, status, later, seen)
 
     def _outcome(
