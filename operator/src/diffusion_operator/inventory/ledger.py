@@ -132,7 +132,7 @@ class Ledger:
                 new.memo[key] = tuple(
                     new._view(view.node, None, key[1]) if view.node.name in claims else view for view in value
                 )
-            elif isinstance(key, tuple) and key[0] in ("usable", "nodes", "before"):
+            elif _of_nodes_alone(key) or (isinstance(key, tuple) and key[0] == "before"):
                 new.memo[key] = value
             else:
                 new.memo["before", key] = value
@@ -241,8 +241,13 @@ def build_ledger(
         tuple(unplaced),
         quota_uses(quotas, every_pod, managed),
         trusted_reports(reports, every_pod),
-        {key: value for key, value in empty.memo.items() if key == _BY_NAME or key[0] == "usable"},
+        {key: value for key, value in empty.memo.items() if _of_nodes_alone(key)},
     )
+
+
+def _of_nodes_alone(key: Hashable) -> bool:
+    """Whether what a memo holds under this key says nothing of claims."""
+    return isinstance(key, tuple) and key[0] in ("usable", *_BY_NAME)
 
 
 def with_owner(
@@ -266,9 +271,7 @@ def with_owner(
     for deployment in sorted(deployments, key=lambda item: item.name):
         own = [pod for pod in alive if pod.group == deployment.group]
         unplaced += _reserve(room, deployment, own)
-    after = frozenset(
-        name for name, found in claims.items() if any(claim.owner == owner for claim in found)
-    )
+    after = frozenset(name for name, found in claims.items() if any(claim.owner == owner for claim in found))
     new = ledger.changed({name: tuple(found) for name, found in claims.items()}, owner, after)
     return replace(new, unplaced=tuple(unplaced))
 

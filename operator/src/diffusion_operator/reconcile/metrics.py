@@ -43,6 +43,11 @@ class Metrics:
         self.api_call_seconds = self._histogram(
             "api_call_duration_seconds", "Seconds per request to the API server.", API_CALL_BUCKETS_S, "verb"
         )
+        self.events_dropped = self._counter(
+            "events_dropped",
+            "Events that were not posted: lineFull, noAnswer, refused or stopped.",
+            "reason",
+        )
         self._leader = self._gauge("leader", "1 while this process is the one that works.")
         self._queue_depth = self._gauge("queue_depth", "Keys that are due and not running.")
         self._queue_oldest = self._gauge(
@@ -86,6 +91,10 @@ class Metrics:
         """Count one request to the API server."""
         self.api_calls.labels(verb, resource, str(code)).inc()
         self.api_call_seconds.labels(verb).observe(seconds)
+
+    def event_dropped(self, reason: str) -> None:
+        """An Event will never be posted."""
+        self.events_dropped.labels(reason).inc()
 
     def observe_deployment(self, key: DeploymentKey, seen: Sighting) -> None:
         """What a reconcile saw of one deployment; None removes a value that is not known any more."""

@@ -42,7 +42,8 @@ from diffusion_operator.reconcile.children import (
 )
 from diffusion_operator.reconcile.conditions import ModelCondition, Situation
 from diffusion_operator.reconcile.current import current_groups, plan_document
-from diffusion_operator.reconcile.events import EventRecorder, changes
+from diffusion_operator.reconcile.event_sender import EventSender
+from diffusion_operator.reconcile.events import changes
 from diffusion_operator.reconcile.evidence import (
     Findings,
     deadline_seconds,
@@ -122,6 +123,7 @@ class Reconciler:
         instance: str = "diffusion-operator",
         terms: Terms = NO_TERMS,
         now: Callable[[], datetime] = utc_now,
+        event_dropped: Callable[[str], None] = lambda _why: None,
     ) -> None:
         self._monitors = MonitorKeeper(client)  # of a kind that the mirror does not know
         client = MirroringClient(client, mirror)
@@ -135,7 +137,7 @@ class Reconciler:
         self._writer = ChildWriter(client)
         self._models = Models(client, mirror, self._writer, settings, now)
         self._status = StatusWriter(client)
-        self._events = EventRecorder(client, instance, now)
+        self.events = EventSender(client, instance, now, dropped=event_dropped)
         self.waiting: set[DeploymentKey] = set()
 
     def gpu_totals(self) -> tuple[GpuTotals, ...]:
@@ -323,10 +325,11 @@ class Reconciler:
             warnings=decided.warnings,
         )
         status = build_status(dd, situation, port=_service_port(children), now=now, history=history)
-        for change in changes(dd.get("status") or {}, status):
-            # Before the status: a crash in between repeats the Event, and a repeat becomes a series.
-            await self._events.post(dd, change)
+        before = dd.get("status") or {}
         await self._status.write(dd, status)
+        # After the status: where it could not be written, the next pass finds the same change.
+        for change in changes(before, status):
+            self.events.post(dd, change)
         later = (patience_s, decided.found.recheck_after_s, decided.model.recheck_after_s)
         seen = sighting(status, situation.groups, reports)
         return self._outcome(key, situation, status, later, seen)
