@@ -395,7 +395,7 @@ def _is_outgrown(pod: Pod, deployment: ManagedDeployment) -> bool:
 
 
 def _usable(nodes: tuple[Node, ...], selection: NodeSelection, memo: dict[Hashable, Any]) -> list[str]:
-    """Names of the nodes that a pod with this selection may run on; nearly all Deployments share a few selections."""
+    """Names of the nodes that a pod with this selection may run on; nearly all share a few selections."""
     key = ("usable", repr(selection))
     found: list[str] | None = memo.get(key)
     if found is None:

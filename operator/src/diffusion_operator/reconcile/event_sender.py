@@ -1,8 +1,8 @@
 """Sends Events behind the reconciles: in order, slowly, and never at the cost of a status.
 
-Events are best effort. What waits is lost when the process is killed; an orderly stop sends it first. What the
-API server refuses, what it cannot be told for several attempts and what no longer fits in the line is dropped
-and counted.
+Events are best effort. What waits is lost when the process is killed; an orderly stop sends it first. What
+the API server refuses, what it cannot be told in several attempts and what does not fit in the line is
+dropped and counted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How soon a hint is acted on: wishes at once, news of children together, and a spec that flaps when it rests.
+"""How soon a hint is acted on: wishes at once, news of children together, a spec that flaps when it rests.
 
 A first change of a spec is acted on at once. Changes that follow closely wait until the spec has been quiet
 for a moment, so that a script or a person who edits ten times starts at most two roll-outs; nobody waits for
