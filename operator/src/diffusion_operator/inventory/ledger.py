@@ -10,7 +10,7 @@ GPU.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -114,10 +114,9 @@ class Ledger:
     def changed(
         self,
         claims: Mapping[str, tuple[Claim, ...]],
-        owner: str | None = None,
-        owner_nodes: frozenset[str] = frozenset(),
+        owners: Mapping[str, frozenset[str]] | None = None,
     ) -> Ledger:
-        """The same nodes with these claims on some of them. `owner_nodes` are then the owner's nodes.
+        """The same nodes with these claims on some of them. `owners` have claims on these nodes then.
 
         What was worked out for the other nodes stays: views of capacity are replaced one by one, and
         everything else of the memo moves to ("before", key), where whoever made it may mend it.
@@ -126,8 +125,7 @@ class Ledger:
         new = replace(self, claims={name: found for name, found in merged.items() if found}, memo={})
         for key, value in self.memo.items():
             if key == _OWNERS:
-                owners = {k: names for k, names in value.items() if k != owner}
-                new.memo[key] = owners | ({owner: owner_nodes} if owner is not None and owner_nodes else {})
+                new.memo[key] = {k: names for k, names in (value | (owners or {})).items() if names}
             elif isinstance(key, tuple) and key[0] == "capacity":
                 new.memo[key] = tuple(
                     new._view(view.node, None, key[1]) if view.node.name in claims else view for view in value
@@ -253,26 +251,48 @@ def _of_nodes_alone(key: Hashable) -> bool:
 def with_owner(
     ledger: Ledger, owner: str, pods: Iterable[Pod], deployments: Iterable[ManagedDeployment]
 ) -> Ledger:
-    """The ledger after only this owner's pods and Deployments changed; costs little beside a new build.
+    """The ledger after only this owner's pods and Deployments changed; costs little beside a new build."""
+    return with_owners(ledger, {owner: (list(pods), list(deployments))})
 
-    Its reservations are packed around everybody else's, which stay where they are.
+
+Owned = tuple[Sequence[Pod], Sequence[ManagedDeployment]]
+
+
+def with_owners(ledger: Ledger, owners: Mapping[str, Owned]) -> Ledger:
+    """The ledger after only these owners' pods and Deployments changed.
+
+    Their reservations are packed around everybody else's, which stay where they are.
     """
+    touched = {name for owner in owners for name in ledger.nodes_of(owner)}
     claims = {
-        name: [claim for claim in ledger.claims.get(name, ()) if claim.owner != owner]
-        for name in ledger.nodes_of(owner)
+        name: [claim for claim in ledger.claims.get(name, ()) if claim.owner not in owners]
+        for name in touched
     }
-    alive = [pod for pod in pods if not pod.terminal and pod.node in ledger.by_name]
-    for pod in sorted(alive, key=lambda pod: (pod.namespace, pod.name)):
-        if (pod.node or "") not in claims:
-            claims[pod.node or ""] = list(ledger.claims.get(pod.node or "", ()))
-        claims[pod.node or ""].extend(_pod_claims(pod))
+    alive = {
+        owner: [pod for pod in pods if not pod.terminal and pod.node in ledger.by_name]
+        for owner, (pods, _) in owners.items()
+    }
+    every_pod = [pod for pods in alive.values() for pod in pods]
+    for pod in sorted(every_pod, key=lambda pod: (pod.namespace, pod.name)):
+        node = pod.node or ""
+        if node not in claims:
+            claims[node] = list(ledger.claims.get(node, ()))
+        claims[node].extend(_pod_claims(pod))
     room = _Room(ledger, claims)
-    unplaced = [claim for claim in ledger.unplaced if claim.owner != owner]
-    for deployment in sorted(deployments, key=lambda item: item.name):
-        own = [pod for pod in alive if pod.group == deployment.group]
-        unplaced += _reserve(room, deployment, own)
-    after = frozenset(name for name, found in claims.items() if any(claim.owner == owner for claim in found))
-    new = ledger.changed({name: tuple(found) for name, found in claims.items()}, owner, after)
+    unplaced = [claim for claim in ledger.unplaced if claim.owner not in owners]
+    for owner, (_, deployments) in sorted(owners.items()):
+        for deployment in sorted(deployments, key=lambda item: item.name):
+            own = [pod for pod in alive[owner] if pod.group == deployment.group]
+            unplaced += _reserve(room, deployment, own)
+    nodes: dict[str, set[str]] = {owner: set() for owner in owners}
+    for name, found in claims.items():
+        for claim in found:
+            if claim.owner in nodes:
+                nodes[claim.owner].add(name)
+    new = ledger.changed(
+        {name: tuple(found) for name, found in claims.items()},
+        {owner: frozenset(names) for owner, names in nodes.items()},
+    )
     return replace(new, unplaced=tuple(unplaced))
 
 

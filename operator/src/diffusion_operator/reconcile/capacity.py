@@ -17,7 +17,7 @@ from diffusion_operator.inventory.ledger import (
     Ledger,
     build_ledger,
     with_foreign,
-    with_owner,
+    with_owners,
     with_reports,
 )
 from diffusion_operator.inventory.objects import ManagedDeployment, Node, Pod
@@ -75,10 +75,11 @@ class Capacity:
             return self._ledger
         for node in stale.nodes:
             self._ledger = with_foreign(self._ledger, node, self._foreign.get(node, {}).values())
-        for owner in stale.owners:
-            self._ledger = with_owner(
-                self._ledger, "/".join(owner), self._own_pods(owner), self._reserving(owner)
-            )
+        if stale.owners:
+            changed = {
+                "/".join(owner): (self._own_pods(owner), self._reserving(owner)) for owner in stale.owners
+            }
+            self._ledger = with_owners(self._ledger, changed)
         if stale.reports:
             self._ledger = with_reports(self._ledger, trusted_reports(self._reports(), self._pods()))
         touched = stale.nodes.union(*(self._ledger.nodes_of("/".join(owner)) for owner in stale.owners))
