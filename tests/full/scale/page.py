@@ -31,7 +31,8 @@ figures are in `operator-scale.json`.
 
 Until all were Ready the operator sent for each deployment {at_once["writesPerDeployment"]} writes
 (5 children, statuses and {at_once["eventsPerDeployment"]} Events) and {at_once["readsPerDeployment"]} reads
-in {looks} reconciles; the plain client sent only the 5 children. The other Events follow at their own pace, 10 a second. Where the API server is what is slow,
+in {looks} reconciles; the plain client sent only the 5 children. The other Events follow at their own pace,
+10 a second. Where the API server is what is slow,
 `timesPlainClient` follows the number of requests.
 
 - `timesPlainClient`: apply to all pods Ready, divided by the time in which a plain client with the same
