@@ -10,9 +10,10 @@ from functools import cached_property, lru_cache
 from diffusion_operator.api.names import distinct_slug, group_slug
 from diffusion_operator.api.quantities import parse_whole
 from diffusion_operator.api.spec import DiffusionDeploymentSpec
+from diffusion_operator.inventory.claims import NodeCapacity, pack
 from diffusion_operator.inventory.gpu_nodes import MeasuredRoom
 from diffusion_operator.inventory.hardware import MIB, gpu_labels, too_old
-from diffusion_operator.inventory.ledger import Ledger, NodeCapacity, pack
+from diffusion_operator.inventory.ledger import Ledger
 from diffusion_operator.inventory.matching import Unfit, unfit
 from diffusion_operator.inventory.objects import Node
 from diffusion_operator.inventory.pools import NodePool
