@@ -87,7 +87,11 @@ class Story:
         try:
             mirror = Mirror()
             await mirror.refresh(self.client)
-            await Reconciler(self.client, mirror, NoReports(), given).reconcile(KEY)
+            reconciler = Reconciler(self.client, mirror, NoReports(), given)
+            try:
+                await reconciler.reconcile(KEY)
+            finally:
+                await reconciler.events.flush()
         except Forbidden as error:
             self.forbidden.append(str(error))
 

@@ -218,6 +218,12 @@ class FakeCluster:
         self._wrote("apply", resource.kind, manifest["metadata"]["name"])
         return copy.deepcopy(live)
 
+    async def create(self, resource: Resource, obj: JsonObject) -> JsonObject:
+        key = self._key(resource, obj)
+        if key in self.objects:
+            raise AlreadyExists(f"{key} exists", status=409)
+        return await self.apply(obj)
+
     async def apply_status(self, manifest: JsonObject) -> JsonObject:
         key = self._key(DIFFUSION_DEPLOYMENTS, manifest)
         live = self.objects.get(key)

@@ -20,6 +20,7 @@ from diffusion_operator.kube.resources import (
 from diffusion_operator.reconcile.keys import CAPACITY, DeploymentKey, Key
 from diffusion_operator.reconcile.mirror import Mirror
 from diffusion_operator.reconcile.wakes import Wakes
+from unit.reconcile.bells import OneBell
 
 OWNER = ("team", "demo")
 KEY = DeploymentKey(*OWNER)
@@ -102,7 +103,7 @@ class Woken:
     def __init__(self, *namespaces: str) -> None:
         self.keys: list[Key] = []
         self.mirror = Mirror()
-        self.mirror.on_change(Wakes(self.keys.append, namespaces))
+        self.mirror.on_change(Wakes(OneBell(self.keys.append), namespaces))
 
     def take(self) -> list[Key]:
         taken, self.keys[:] = list(self.keys), []

@@ -1,13 +1,15 @@
 """An HTTP session that overhears the lists and streams which a watch library makes through it.
 
 A watch library tells its handlers what exists, never what is gone since its last list, and not that a stream
-is alive but quiet. Both stand in the bytes. Lists are handed to the listener whole and answered to the
-library without their items: it needs only the resourceVersion to watch from, and no list is made twice.
+is alive but quiet. Both stand in the bytes. Lists and events are handed to the listener; the library gets
+lists without their items and a bookmark in place of each event. It needs only the resourceVersion to go on
+from; what it does with an event before a handler sees it costs more than all that we do with it.
 Changes nothing else and sends nothing of its own.
 """
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
@@ -23,6 +25,10 @@ class Listener(Protocol):
 
     def listed(self, path: str, items: list[JsonObject], version: str) -> bool:
         """A whole list has come. False: nobody here wants it, so that the library gets its items."""
+        ...
+
+    def told(self, path: str, event: JsonObject) -> bool:
+        """A stream carried ADDED, MODIFIED or DELETED. False: nobody here wants it; the library gets it."""
         ...
 
     def heard(self, path: str) -> None:
@@ -81,8 +87,11 @@ def _listening_response(listener: Listener) -> type[aiohttp.ClientResponse]:
     return ListeningResponse
 
 
+EVENTS = frozenset({"ADDED", "MODIFIED", "DELETED"})
+
+
 class _Heard:
-    """The body of a stream; everything but the reading of chunks is the original's."""
+    """The body of a stream, line by line; everything but the reading of chunks is the original's."""
 
     def __init__(self, content: aiohttp.StreamReader, listener: Listener, path: str) -> None:
         self._content = content
@@ -93,6 +102,19 @@ class _Heard:
         return getattr(self._content, name)
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        rest = b""
         async for chunk in self._content.iter_chunked(size):
             self._listener.heard(self._path)
-            yield chunk
+            *lines, rest = (rest + chunk).split(b"\n")
+            passed = [self._passed(line) for line in lines if line.strip()]
+            if passed:
+                yield b"\n".join(passed) + b"\n"
+        # A line that broke off is not passed on: the library asks again from the last version it was given.
+
+    def _passed(self, line: bytes) -> bytes:
+        event = json.loads(line)
+        if event["type"] not in EVENTS or not self._listener.told(self._path, event):
+            return line
+        version = event["object"]["metadata"].get("resourceVersion")
+        bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": version}}}
+        return json.dumps(bookmark).encode()

@@ -130,8 +130,13 @@ class RestKubeClient:
         return await self._apply(manifest, subresource="status", force=True)
 
     async def create(self, resource: Resource, obj: JsonObject) -> JsonObject:
-        """POST; only the election uses it. Raises AlreadyExists."""
-        return await self._call("POST", resource, resource.path(obj["metadata"]["namespace"]), body=obj)
+        return await self._call(
+            "POST",
+            resource,
+            resource.path(obj["metadata"]["namespace"]),
+            query={"fieldManager": self._field_manager},
+            body=obj,
+        )
 
     async def replace(self, resource: Resource, obj: JsonObject) -> JsonObject:
         """PUT of a whole object at the resourceVersion it carries. Raises Conflict when that has moved."""
@@ -245,8 +250,9 @@ class RestKubeClient:
         content_type: str,
     ) -> JsonObject:
         headers = {"Accept": "application/json", "Content-Type": content_type}
-        _, url, headers, body, _ = await self._api.param_serialize(
-            method, target, header_params=headers, body=body, auth_settings=["BearerToken"]
+        # Not the body: it is plain JSON, and the library would walk through all of it in search of models.
+        _, url, headers, _, _ = await self._api.param_serialize(
+            method, target, header_params=headers, auth_settings=["BearerToken"]
         )
         status, started_s = 0, time.monotonic()
         try:
