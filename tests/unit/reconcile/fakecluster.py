@@ -350,7 +350,9 @@ class FakeCluster:
         return [
             name
             for (plural, _, name), node in sorted(self.objects.items())
-            if plural == NODES.plural and selector.items() <= node["metadata"]["labels"].items()
+            if plural == NODES.plural
+            and selector.items() <= node["metadata"]["labels"].items()
+            and not node["spec"].get("unschedulable")
         ]
 
     def _free(self, node: str) -> int:

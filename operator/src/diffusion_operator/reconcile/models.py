@@ -108,7 +108,7 @@ class Models:
         claim = model_claim(dd.spec)
         mounts = () if claim is None else self._mounts(dd, claim)
         if mounts is None:
-            return _waiting("ClaimNotFound", f"namespace {dd.namespace} has no PersistentVolumeClaim {claim}")
+            return no_such_claim(dd.namespace, claim)
         facts = stored_facts(dd, children)
         if facts is None and not needs_inspection(dd.spec):
             return ModelState(False, "Suspended", "nothing is fetched while spec.suspend is true")
@@ -194,6 +194,11 @@ class Models:
         volume = self._mirror.view(PERSISTENT_VOLUMES, "", found.volume)
         pods = (entry.view for _, entry in self._mirror.entries(PODS) if isinstance(entry.view, Pod))
         return (mount_of(found, volume if isinstance(volume, Volume) else None, pods),)
+
+
+def no_such_claim(namespace: str, claim: str | None) -> ModelState:
+    """The claim may still come."""
+    return _waiting("ClaimNotFound", f"namespace {namespace} has no PersistentVolumeClaim {claim}")
 
 
 def stored_facts(dd: DiffusionDeployment, children: Children) -> ModelFacts | None:
