@@ -134,7 +134,7 @@ class Reconciler:
         self._terms = terms
         self._now = now
         self._writer = ChildWriter(client)
-        self._models = Models(client, mirror, self._writer, settings, now)
+        self._models = Models(client, mirror, self._writer, settings, now, reports)
         self._status = StatusWriter(client)
         self._events = EventRecorder(client, instance, now)
         self.waiting: set[DeploymentKey] = set()
