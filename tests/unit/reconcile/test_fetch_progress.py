@@ -51,7 +51,7 @@ async def test_it_is_written_again_only_when_it_has_moved() -> None:
     found.cluster.fetching[IP] = (6 * GIB, 16 * GIB)
     await found.reconcile()
     written = len(found.cluster.writes)
-    found.cluster.fetching[IP] = (6 * GIB + GIB // 10, 16 * GIB)
+    found.cluster.fetching[IP] = (6 * GIB + GIB // 20, 16 * GIB)
     await found.reconcile()
     assert found.writes_since(written) == []
     found.cluster.fetching[IP] = (7 * GIB, 16 * GIB)

@@ -24,7 +24,7 @@ from diffusion_operator.cli.view import Placement, Verdict, View, plan_view
 from diffusion_operator.cli.words import words
 from diffusion_operator.placement.decide import decide
 from diffusion_operator.placement.decision import Decision
-from diffusion_operator.placement.facts import model_claim, placed
+from diffusion_operator.placement.facts import placed, pod_claims
 from diffusion_operator.reconcile.children import Children
 from diffusion_operator.reconcile.current import current_groups
 from diffusion_operator.reconcile.models import no_such_claim, stored_facts
@@ -59,10 +59,12 @@ def plan(
 
 def _decision(dd: DiffusionDeployment, snapshot: Snapshot, installed: Installation) -> Decision:
     """As the operator would decide, with what it would find."""
-    claim = model_claim(dd.spec)
-    mounts = snapshot.mounts(dd.namespace, claim)
-    if mounts is None:
-        return Decision(refusal=no_such_claim(dd.namespace, claim).refusal)
+    mounts = []
+    for claim in pod_claims(dd.spec):
+        mount = snapshot.mount(dd.namespace, claim)
+        if mount is None:
+            return Decision(refusal=no_such_claim(dd.namespace, claim).refusal)
+        mounts.append(mount)
     children = _children(dd, snapshot)
     facts = stored_facts(dd, children) if dd.spec.model.source.built_in is None else None
     return decide(
@@ -72,7 +74,7 @@ def _decision(dd: DiffusionDeployment, snapshot: Snapshot, installed: Installati
         current=current_groups(dd.name, children),
         terms=installed.terms,
         facts=placed(dd.spec, facts) if facts else None,
-        mounts=mounts,
+        mounts=tuple(mounts),
     )
 
 

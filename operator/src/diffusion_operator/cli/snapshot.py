@@ -58,10 +58,10 @@ class Snapshot:
         except BadObject as error:
             raise BadInput(str(error)) from error
 
-    def mounts(self, namespace: str, claim: str | None) -> tuple[Mount, ...] | None:
+    def mount(self, namespace: str, claim: str) -> Mount | None:
         """What mounting a claim asks of a node; None when the namespace has no such claim."""
-        if claim is None or self.claims is None:
-            return ()
+        if self.claims is None:
+            return Mount(claim)
         found = next(
             (one for one in map(parse_claim, self.claims) if (one.namespace, one.name) == (namespace, claim)),
             None,
@@ -69,7 +69,7 @@ class Snapshot:
         if found is None:
             return None
         volume = next((one for one in map(parse_volume, self.volumes) if one.name == found.volume), None)
-        return (mount_of(found, volume, map(parse_pod, self.pods)),)
+        return mount_of(found, volume, map(parse_pod, self.pods))
 
     def reporting_nodes(self) -> frozenset[str]:
         """Nodes with a report, whether it counts or not."""

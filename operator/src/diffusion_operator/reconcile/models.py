@@ -32,10 +32,10 @@ from diffusion_operator.placement.decision import GroupDecision, Refusal
 from diffusion_operator.placement.facts import (
     asked_revision,
     cache_claim,
-    model_claim,
     model_path_argument,
     needs_inspection,
     placed,
+    pod_claims,
 )
 from diffusion_operator.placement.support import unsupported
 from diffusion_operator.reconcile.children import Children, ChildWriter
@@ -108,13 +108,14 @@ class Models:
         refused = unsupported(dd.spec)
         if refused is not None:
             return ModelState(False, refused.reason, refused.message)  # the decision refuses it
+        found = {claim: self._mount(dd, claim) for claim in pod_claims(dd.spec)}
+        missing = next((claim for claim, mount in found.items() if mount is None), None)
+        if missing is not None:
+            return no_such_claim(dd.namespace, missing)
+        mounts = tuple(mount for mount in found.values() if mount)
         if dd.spec.model.source.built_in:
             await self._leave_only(children, ())
-            return BUILT_IN
-        claim = model_claim(dd.spec)
-        mounts = () if claim is None else self._mounts(dd, claim)
-        if mounts is None:
-            return no_such_claim(dd.namespace, claim)
+            return replace(BUILT_IN, mounts=mounts)
         facts = stored_facts(dd, children)
         if facts is None and not needs_inspection(dd.spec):
             return ModelState(False, "Suspended", "nothing is fetched while spec.suspend is true")
@@ -203,14 +204,14 @@ class Models:
         others = [key for key in children.objects if key[0] == JOBS.kind and key[1] not in names]
         await self._writer.remove(children, others)
 
-    def _mounts(self, dd: DiffusionDeployment, name: str) -> tuple[Mount, ...] | None:
+    def _mount(self, dd: DiffusionDeployment, name: str) -> Mount | None:
         """None when there is no such claim."""
         found = self._mirror.view(PERSISTENT_VOLUME_CLAIMS, dd.namespace, name)
         if not isinstance(found, Claim):
             return None
         volume = self._mirror.view(PERSISTENT_VOLUMES, "", found.volume)
         pods = (entry.view for _, entry in self._mirror.entries(PODS) if isinstance(entry.view, Pod))
-        return (mount_of(found, volume if isinstance(volume, Volume) else None, pods),)
+        return mount_of(found, volume if isinstance(volume, Volume) else None, pods)
 
 
 def progress_words(done: int, total: int) -> str:
@@ -221,7 +222,7 @@ def progress_words(done: int, total: int) -> str:
     return f"{percent - percent % PROGRESS_STEP_PERCENT} % of {format_bytes(total)}"
 
 
-def no_such_claim(namespace: str, claim: str | None) -> ModelState:
+def no_such_claim(namespace: str, claim: str) -> ModelState:
     """The claim may still come."""
     return _waiting("ClaimNotFound", f"namespace {namespace} has no PersistentVolumeClaim {claim}")
 
