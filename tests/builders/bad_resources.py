@@ -13,7 +13,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from builders.contradictions import CONTRADICTIONS, NAMES
-from builders.structural import ONE_OF, RULED, Schema, Site, Step, completed, example, fits, sites, spec_schema
+from builders.structural import (
+    ONE_OF,
+    RULED,
+    Schema,
+    Site,
+    Step,
+    completed,
+    example,
+    fits,
+    sites,
+    spec_schema,
+)
 
 SEED = 20260
 COUNT = 2_000
@@ -22,7 +33,13 @@ UNICODE = ("模型-größe-🎨", "a\u202eb", "demo\u0000", "ﬀ\u0301", "\U0010
 NUMBERS_BEYOND = (2**31, 2**53 + 1, 2**63 - 1, -(2**63), 2**63, 1e308, -1, 0.5)
 QUANTITIES = ("0", 0, -1, 2**63 - 1, ".5", "1m", "9" * 60 + "Ei", "9" * 70, "1e3", "64gi", "Gi", "", "1 Gi")
 WRONG: dict[str, Any] = {"a text": "text", "a number": 7, "true": True, "a list": [1], "a map": {"a": 1}}
-TYPES = {"string": "a text", "integer": "a number", "number": "a number", "boolean": "true", "array": "a list"}
+TYPES = {
+    "string": "a text",
+    "integer": "a number",
+    "number": "a number",
+    "boolean": "true",
+    "array": "a list",
+}
 KINDS = (
     "minimum", "maximum", "beyond", "null", "wrong type", "unicode", "1 MiB", "unknown field",
     "contradiction", "name", "several at once",
@@ -31,7 +48,7 @@ KINDS = (
 
 @dataclass(frozen=True)
 class BadResource:
-    """One object. `field` is the place that was spoilt, as the API server spells it; '' where several were."""
+    """One object. `field` is the spoilt place, as the API server spells it; '' where several are."""
 
     number: int
     kind: str
@@ -94,7 +111,11 @@ def placed(schema: Schema, steps: Sequence[Step], value: Any, base: Any) -> Any:
     child = schema["properties"][step] if "properties" in schema else schema["additionalProperties"]
     given = dict(base) if isinstance(base, Mapping) else {}
     for choices, _ in ONE_OF:
-        if step in choices and choices <= set(schema.get("properties", {})) and RULED & set(schema["properties"]):
+        if (
+            step in choices
+            and choices <= set(schema.get("properties", {}))
+            and RULED & set(schema["properties"])
+        ):
             given = {name: kept for name, kept in given.items() if name not in choices}
     return completed(schema, {**given, step: placed(child, rest, value, given.get(step))})
 

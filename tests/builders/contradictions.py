@@ -1,4 +1,4 @@
-"""Wishes that each for itself are fine and together cannot be followed, and names at the limits. Data only."""
+"""Wishes that are fine each for itself and cannot be followed together, and names at the limits. Data."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def _volumes(*volumes: dict[str, Any]) -> dict[str, Any]:
 
 
 # (the field that a refusal must name, what is added to a good spec)
+
 CONTRADICTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("spec.model.source", {"model": {"source": {"builtIn": {"name": "demo"}, **_PVC}}}),
     ("spec.model.source", {"model": {"source": {}}}),
@@ -23,19 +24,28 @@ CONTRADICTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("spec.model.secretRef", {"model": {"secretRef": {"name": "token"}}}),
     ("spec.model.source", {"model": {"source": _PVC}}),
     ("spec.model.source", {"model": {"source": {"image": {"reference": "no/such:image"}}}}),
-    ("spec.model.loras", {"model": {"loras": [{"name": "a", "source": _HUB}, {"name": "a", "source": _HUB}]}}),
+    (
+        "spec.model.loras",
+        {"model": {"loras": [{"name": "a", "source": _HUB}, {"name": "a", "source": _HUB}]}},
+    ),
     ("spec.model.loras[0].source", {"model": {"loras": [{"name": "a", "source": {**_HUB, **_PVC}}]}}),
     ("spec.cache", {"cache": {"pvc": {"claimName": "models"}}}),
     ("spec.cache", {"model": {"source": _HUB}, "cache": {"prefetch": True}}),
     ("spec.cache", {"model": {"source": _HUB}, "cache": {"pvc": {}}}),
     ("spec.cache", {"model": {"source": _HUB}, "cache": {"pvc": {"claimName": "no-such-claim"}}}),
     ("spec.performance", {"performance": {"mode": "speed", "bias": 0.5}}),
-    ("spec.performance", {"performance": {"mode": "manual", "objective": "latency", "memoryReserve": "89.99%"}}),
+    (
+        "spec.performance",
+        {"performance": {"mode": "manual", "objective": "latency", "memoryReserve": "89.99%"}},
+    ),
     ("spec.performance.memoryReserve", {"performance": {"memoryReserve": "999999Ti"}}),
     ("spec.performance.memoryReserve", {"performance": {"device": "cuda", "memoryReserve": "80Gi"}}),
     ("spec.parallelism", {"parallelism": {"gpusPerReplica": 4, "maxGPUsPerReplica": 2}}),
     ("spec.parallelism", {"parallelism": {"gpusPerReplica": 3, "cfg": 2}}),
-    ("spec.parallelism", {"parallelism": {"gpusPerReplica": 64, "ulysses": 64, "ring": 64, "tensor": 64, "cfg": 2}}),
+    (
+        "spec.parallelism",
+        {"parallelism": {"gpusPerReplica": 64, "ulysses": 64, "ring": 64, "tensor": 64, "cfg": 2}},
+    ),
     ("spec.parallelism", {"parallelism": {"maxGPUsPerReplica": 1, "ulysses": 8}}),
     ("spec.parallelism", {"parallelism": {"gpusPerReplica": 1, "fsdp": True}}),
     ("spec.parallelism", {"parallelism": {"gpusPerReplica": 8, "tensor": 8, "fsdp": True}}),
@@ -44,12 +54,18 @@ CONTRADICTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("spec.parallelism", {"workload": {"guidance": "off"}, "parallelism": {"cfg": 2, "gpusPerReplica": 2}}),
     ("spec.residency", {"residency": {"text_encoder": "layerwise"}}),
     ("spec.residency", {"residency": {"no_such_component": "resident"}}),
-    ("spec.residency", {"residency": {"transformer": "component"}, "parallelism": {"gpusPerReplica": 2, "fsdp": True}}),
+    (
+        "spec.residency",
+        {"residency": {"transformer": "component"}, "parallelism": {"gpusPerReplica": 2, "fsdp": True}},
+    ),
     ("spec.dtype", {"dtype": {"no_such_component": "float16"}}),
     ("spec.dtype", {"dtype": {"transformer": "float16", "vae": "float16", "text_encoder": "float16"}}),
     ("spec.task", {"task": "imageToVideo"}),
     ("spec.workload", {"workload": {"shapes": [{"width": 17, "height": 19}]}}),
-    ("spec.workload", {"workload": {"shapes": [{"width": 16384, "height": 16384, "frames": 10000, "steps": 1000}]}}),
+    (
+        "spec.workload",
+        {"workload": {"shapes": [{"width": 16384, "height": 16384, "frames": 10000, "steps": 1000}]}},
+    ),
     ("spec.workload", {"workload": {"shapes": [{"width": 64, "height": 64, "frames": 81}]}}),
     ("spec.workload", {"workload": {"otherShapes": "refuse"}}),
     ("spec.workload", {"workload": {"concurrency": 64, "guidance": "on"}}),
@@ -79,13 +95,19 @@ CONTRADICTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("spec.pod.annotations", {"pod": {"annotations": {f"key-{n}": "x" * 4096 for n in range(16)}}}),
     ("spec.pod.env", {"pod": {"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}}),
     ("spec.pod.env[0]", {"pod": {"env": [{"name": "A"}]}}),
-    ("spec.pod.env[0]", {"pod": {"env": [{"name": "A", "value": "1", "secretKeyRef": {"name": "s", "key": "k"}}]}}),
+    (
+        "spec.pod.env[0]",
+        {"pod": {"env": [{"name": "A", "value": "1", "secretKeyRef": {"name": "s", "key": "k"}}]}},
+    ),
     ("spec.pod.env[0]", {"pod": {"env": [{"name": "PYTHONPATH", "value": "/data"}]}}),
     ("spec.pod.env[0]", {"pod": {"env": [{"name": "PATH", "value": "/data"}]}}),
     ("spec.pod.volumes[0]", _volumes({"name": "plan", "mountPath": "/data", **_SCRATCH})),
     ("spec.pod.volumes[0]", _volumes({"name": "a", "mountPath": "/proc/self", **_SCRATCH})),
     ("spec.pod.volumes[0]", _volumes({"name": "a", "mountPath": "/data"})),
-    ("spec.pod.volumes[0]", _volumes({"name": "a", "mountPath": "/data", **_SCRATCH, "pvc": {"claimName": "c"}})),
+    (
+        "spec.pod.volumes[0]",
+        _volumes({"name": "a", "mountPath": "/data", **_SCRATCH, "pvc": {"claimName": "c"}}),
+    ),
     ("spec.pod.volumes", _volumes(*[{"name": "a", "mountPath": f"/d{n}", **_SCRATCH} for n in range(2)])),
     ("spec.pod.volumes", _volumes(*[{"name": f"a{n}", "mountPath": "/data", **_SCRATCH} for n in range(2)])),
     ("spec.pod.volumes", _volumes({"name": "a", "mountPath": "/data", "emptyDir": {"sizeLimit": "0"}})),

@@ -103,11 +103,13 @@ def fits(value: Any, schema: Schema) -> bool:
 
 
 def problems(value: Any, schema: Schema, path: str) -> Iterator[str]:
-    """Paths at which a value does not follow its schema. Unknown fields are problems, as with strict checks."""
+    """Paths at which a value breaks its schema. Unknown fields are problems, as with strict checks."""
     if schema.get("x-kubernetes-int-or-string"):
-        if isinstance(value, bool) or not isinstance(value, int | str):
-            yield path
-        elif isinstance(value, str) and not _text_fits(value, schema):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | str)
+            or (isinstance(value, str) and not _text_fits(value, schema))
+        ):
             yield path
         return
     if not _of_type(value, schema["type"]) or ("enum" in schema and value not in schema["enum"]):
@@ -118,9 +120,9 @@ def problems(value: Any, schema: Schema, path: str) -> Iterator[str]:
 
 def _inside(value: Any, schema: Schema, path: str) -> Iterator[str]:
     kind = schema["type"]
-    if kind == "string" and not _text_fits(value, schema):
-        yield path
-    elif kind in ("integer", "number") and not _number_fits(value, schema):
+    if (kind == "string" and not _text_fits(value, schema)) or (
+        kind in ("integer", "number") and not _number_fits(value, schema)
+    ):
         yield path
     elif kind == "array":
         if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", 1 << 30):
@@ -154,7 +156,9 @@ def _fields(value: Mapping[str, Any], schema: Schema, path: str) -> Iterator[str
 def _of_type(value: Any, kind: str) -> bool:
     if kind in ("integer", "number"):
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-        return not isinstance(value, bool) and (whole if kind == "integer" else isinstance(value, int | float))
+        return not isinstance(value, bool) and (
+            whole if kind == "integer" else isinstance(value, int | float)
+        )
     return isinstance(value, {"object": dict, "array": list, "string": str, "boolean": bool}[kind])
 
 

@@ -1,7 +1,7 @@
 """Sends bad DiffusionDeployments to a real API server and judges what becomes of each.
 
-Strictly, as kubectl sends: refused with the field's path in the message, or admitted and given conditions with
-reasons in time. Several are under way at once; each is deleted as soon as its verdict is known.
+Strictly, as kubectl sends: refused with the field's path in the message, or admitted and given conditions
+with reasons in time. Several are under way at once; each is deleted as soon as its verdict is known.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Live:
 
 
 def refusal_fault(bad: BadResource, status: int, said: str) -> str:
-    """Empty when the refusal names the place that was spoilt, or the object around it whose rule it breaks."""
+    """Empty when the refusal names the spoilt place, or the object around it whose rule it breaks."""
     if status not in REFUSALS:
         return f"answered {status}: {said[:300]}"
     named = [path.rstrip(".)") for path in _PATH.findall(said)]

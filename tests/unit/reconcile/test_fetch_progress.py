@@ -24,7 +24,11 @@ async def fetching() -> World:
     await found.settle()
     end(found, "inspect", told_facts())
     await found.settle()
-    metadata = {"name": "fetch-x", "namespace": "team", "labels": {JOB_LABEL: job(found, "fetch")["metadata"]["name"]}}
+    metadata = {
+        "name": "fetch-x",
+        "namespace": "team",
+        "labels": {JOB_LABEL: job(found, "fetch")["metadata"]["name"]},
+    }
     running = {"name": "fetch", "state": {"running": {}}}
     status = {"phase": "Running", "podIP": IP, "containerStatuses": [running]}
     store(found, PODS, {"metadata": metadata, "spec": {}, "status": status})

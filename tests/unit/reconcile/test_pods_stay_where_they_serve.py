@@ -1,4 +1,4 @@
-"""A node that takes no new pods, or lost its product label, keeps the pods that serve on it and their promise."""
+"""A node that takes no new pods, or lost its product label, keeps its pods and what was promised to them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What the operator of a cluster was installed with: its node pools, oldest driver and engine image.
 
-Read from the environment of its Deployment, which the chart writes. Nothing is guessed: what cannot be read is
-named, and the plan says so.
+Read from the environment of its Deployment, which the chart writes. Nothing is guessed: what cannot be read
+is named, and the plan says so.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from diffusion_operator.inventory.hardware import parse_driver
 from diffusion_operator.inventory.pools import BadPools, parse_pools
+from diffusion_operator.placement.decide import NO_TERMS
 from diffusion_operator.placement.groups import Terms
 
 OPERATOR_CONTAINER = "operator"
@@ -24,17 +25,21 @@ ENGINE_IMAGE, NODE_POOLS, LEAST_DRIVER = (
 class Installation:
     """`note` is a sentence for the reader when there is no installation, or one that cannot be read."""
 
-    terms: Terms = Terms()  # frozen
+    terms: Terms = NO_TERMS
     engine_image: str = ""
     note: str = ""
 
 
 def installation(deployments: Iterable[Mapping[str, Any]]) -> Installation:
     """The first operator by namespace and name."""
-    ordered = sorted(deployments, key=lambda raw: (raw["metadata"].get("namespace", ""), raw["metadata"]["name"]))
+    ordered = sorted(
+        deployments, key=lambda raw: (raw["metadata"].get("namespace", ""), raw["metadata"]["name"])
+    )
     found = next((env for raw in ordered if (env := _environment(raw)) is not None), None)
     if found is None:
-        return Installation(note="No operator was found: node pools and the oldest driver are not considered.")
+        return Installation(
+            note="No operator was found: node pools and the oldest driver are not considered."
+        )
     try:
         terms = Terms(parse_pools(found.get(NODE_POOLS, "")), _driver(found.get(LEAST_DRIVER, "")))
     except (BadPools, ValueError) as error:

@@ -62,7 +62,7 @@ class Candidate:
         return self.free if self.free_bytes >= needed_bytes else 0
 
     def keeping(self, needed_bytes: int, plan_hash: str) -> int:
-        """The same for a plan that exists: its pods stay on the GPUs that they hold, on a cordoned node too."""
+        """The same for a plan that exists: its pods stay on the GPUs that they hold, cordoned or not."""
         free = self.capacity.held_by(plan_hash) if self.down else self.capacity.free
         if self._measured is None:
             return free if self.free_bytes >= needed_bytes else 0
@@ -134,11 +134,7 @@ class Group:
         return {
             c.capacity.node.name: gpus_with_memory(
                 plan,
-                c.capacity.free
-                if future
-                else c.keeping(needed, plan.hash)
-                if staying
-                else c.roomy(needed),
+                c.capacity.free if future else c.keeping(needed, plan.hash) if staying else c.roomy(needed),
                 c.capacity.host_free_bytes if c.capacity.node.memory_bytes else None,
             )
             for c in self.candidates

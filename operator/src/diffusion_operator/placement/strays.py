@@ -27,9 +27,10 @@ def with_strays(
     kept: Iterable[CurrentGroup],
     pools: tuple[NodePool, ...],
 ) -> Survey:
-    """The survey with every such node in the group of its pods. `kept`: groups whose plan the wish still asks.
+    """The survey with every such node in the group of its pods.
 
-    For another wish such a node is no hardware at all, as for everybody else.
+    `kept` are groups whose plan the wish still asks for. For another wish such a node is no hardware at all,
+    as for everybody else.
     """
     for old in kept:
         product = old.plan.gpu_product
@@ -82,7 +83,7 @@ def _moved(found: Survey, home: Group, strays: list[Candidate]) -> Survey:
 
 
 def _group_of(old: CurrentGroup, product: str, resource: str, pools: tuple[NodePool, ...]) -> Group:
-    """The group as it was found when its nodes had their labels, so that its pods' template stays the same."""
+    """The group as its labelled nodes made it, so that the template of its pods stays the same."""
     pool = next((pool for pool in pools if pool.labels and pool_group_name(pool) == old.name), None)
     if pool is None:
         return Group(old.name, product, (), {f"{resource}.product": product})

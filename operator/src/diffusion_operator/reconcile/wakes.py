@@ -63,7 +63,7 @@ class Wakes:
             self._agents.pop(identity, None)
 
     def _agent_turned(self, before: Entry | None, after: Entry | None) -> bool:
-        """Whether the pod of a node agent became ready, or ceased to be: its report counts from now, or not."""
+        """Whether the pod of a node agent became ready or ceased to be, so that its report counts or not."""
         entry = after or before
         if entry is None or entry.uid not in self._agents.values():
             return False

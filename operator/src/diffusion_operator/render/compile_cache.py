@@ -1,7 +1,7 @@
 """The volume with compiled kernels: where it is mounted, and the folder in it that one engine image uses.
 
 Only for plans that compile. Without a claim nothing is rendered: the engine then compiles into its temporary
-folder, an emptyDir that lives as long as the pod. GPU product and torch version are folders of the engine's own.
+folder, an emptyDir that lives as long as the pod. GPU product and torch version are folders of the engine's.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def _server(host: str, port: int, progress: FetchProgress) -> ThreadingHTTPServe
     class Handler(BaseHTTPRequestHandler):
         timeout = 5
 
-        def do_GET(self) -> None:  # noqa: N802 - the name that the base class calls
+        def do_GET(self) -> None:
             if self.path != PATH:
                 self.send_error(HTTPStatus.NOT_FOUND)
                 return
@@ -66,7 +66,7 @@ def _server(host: str, port: int, progress: FetchProgress) -> ThreadingHTTPServe
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        def log_message(self, format: str, *args: object) -> None:
             """The output is for progress lines."""
 
     try:

@@ -53,7 +53,9 @@ def test_another_image_has_another_folder() -> None:
     folders = {variables(template(True, image, **CLAIM))[VARIABLE] for image in ("engine:1", "engine:2")}
     assert len(folders) == 2
     digest = "0123456789abcdef" * 4
-    assert image_key(f"engine:1@sha256:{digest}") == image_key(f"mirror/engine@sha256:{digest}") == digest[:12]
+    assert (
+        image_key(f"engine:1@sha256:{digest}") == image_key(f"mirror/engine@sha256:{digest}") == digest[:12]
+    )
 
 
 def test_its_claim_bounds_where_pods_run() -> None:
