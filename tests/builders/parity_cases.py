@@ -38,13 +38,15 @@ class Kind:
     def name(self) -> str:
         """Such as `cfg 2 x ulysses 2 + fsdp, component, bfloat16`."""
         split = " x ".join(f"{axis} {n}" for axis in AXES if (n := getattr(self.layout, axis)) > 1)
-        words = [(split or "one rank") + (" + fsdp" if self.layout.fsdp else ""), self.placement, self.dtype]
+        split = (split or "one rank") + " + fsdp" * self.layout.fsdp
+        words = [split + " + text encoder" * self.layout.text_encoder_tensor, self.placement, self.dtype]
         return ", ".join(words + ["compiled"] * self.compiled)
 
     @property
     def covers(self) -> tuple[str, ...]:
         """Axes and residencies that this case is evidence for."""
         axes = [axis for axis in AXES if getattr(self.layout, axis) > 1] + ["fsdp"] * self.layout.fsdp
+        axes += ["textEncoderTensor"] * self.layout.text_encoder_tensor
         modes = {"encoders": ["component"], "layerwise": ["component", "layerwise"]}
         return (*axes, *modes.get(self.placement, [self.placement]))
 
@@ -57,6 +59,7 @@ def every_kind(facts: ModelFacts) -> Iterator[Kind]:
         for dtype, compiled in VARIANTS:
             if not (compiled and layout.tensor > 1):  # refused: sliced matrices cannot be compiled
                 yield Kind(layout, "resident", dtype, compiled)
+    yield from sliced_encoder_kinds(facts)
     one = Layout()
     for placement, (dtype, compiled) in product(placements(facts, one), VARIANTS):
         if placement != "resident":
@@ -64,18 +67,22 @@ def every_kind(facts: ModelFacts) -> Iterator[Kind]:
 
 
 def sibling_kinds(facts: ModelFacts) -> Iterator[Kind]:
-    """Of another pipeline of the same classes: every layout, and on one rank every residency."""
+    """Of another pipeline of the same classes: every layout, and on one rank every residency; compiled on
+    one rank and with each axis of two ranks.
+    """
     for layout in layouts(facts.correct_axes):
         for placement in placements(facts, layout) if layout.ranks == 1 else ("resident",):
             yield Kind(layout, placement)
+        if layout.ranks == 1 or (layout.ranks == 2 and layout.tensor == 1 and not layout.fsdp):
+            yield Kind(layout, "resident", compiled=True)
 
 
 VARIANTS: tuple[tuple[DtypeName, bool], ...] = (("bfloat16", False), ("float32", True))
 
 
 def few_kinds(facts: ModelFacts, turn: int) -> Iterator[Kind]:
-    """Every axis on two ranks and one layout of four. `turn` shifts placements, dtypes and what is sharded,
-    so that families together cover the pairs.
+    """Every axis on two ranks, sliced text encoders that move, and one layout of four. `turn` shifts
+    placements, dtypes and what is sharded, so that families together cover the pairs.
     """
     every = list(layouts(facts.correct_axes))
     two = [layout for layout in every if layout.ranks == 2]
@@ -87,8 +94,26 @@ def few_kinds(facts: ModelFacts, turn: int) -> Iterator[Kind]:
         moving = [name for name in ("layerwise", "component", "encoders") if name in offered]
         dtype: DtypeName = "bfloat16" if (index + turn) % 3 == 2 else "float32"
         yield Kind(layout, moving[(index + turn // 2) % min(2, len(moving))], dtype)
+    yield from list(sliced_encoder_kinds(facts))[1:2]
     if four:
         yield Kind(four[turn * 5 % len(four)], "resident")
+
+
+def sliced_encoder_kinds(facts: ModelFacts) -> Iterator[Kind]:
+    """Text encoders sliced over the ranks of every layout that they can be sliced by; bfloat16 and moved
+    once per rank count.
+    """
+    slices = [part.slices for part in facts.components if part.slices]
+    done = set()
+    for layout in layouts(facts.correct_axes):
+        if not slices or layout.ranks == 1 or any(each % layout.ranks for each in slices):
+            continue
+        sliced = layout.model_copy(update={"text_encoder_tensor": True})
+        yield Kind(sliced, "resident")
+        if layout.ranks not in done:
+            done.add(layout.ranks)
+            yield Kind(sliced, "encoders")
+            yield Kind(sliced, "resident", "bfloat16")
 
 
 def layouts(axes: Iterable[LayoutAxis]) -> Iterator[Layout]:

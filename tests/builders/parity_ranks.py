@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch._dynamo.utils import counters
@@ -47,24 +48,26 @@ class Cases(Document):
     cases: tuple[Case, ...]
 
 
-def latents_of(case: Case, rank: int = 0) -> Drawn:
+def latents_of(case: Case, rank: int = 0, device: torch.device = CPU) -> Drawn:
     """Latents of every request on this rank, by request name; bytes of weights read, held before and after;
-    how many graphs the requests had to compile.
+    how many graphs the requests had to compile. On a GPU also the bytes that this rank has allocated there
+    before the first request, and those that its weights there take.
 
     Before that one picture is broken off in the middle, which must leave no trace.
     """
     requests = PARITY[case.pipeline].requests()
     shape = Shape(**requests["guided"].model_dump(include={"width", "height", "frames", "steps"}))
     record = LoadRecord()
-    built = build(case.folder, case.execution, rank, CPU, record)
+    built = build(case.folder, case.execution, rank, device, record)
+    result = memory_of(built.pipeline) if device.type == "cuda" else {}
     warm(built, (shape,), True, lambda phase, step: None)
     graphs = counters["stats"]["unique_graphs"]
-    result = {"held": torch.tensor(held_bytes(built.pipeline.transformer))}
+    result["held"] = torch.tensor(held_bytes(built.pipeline.transformer))
     result["read"] = torch.tensor(record.bytes_read)
     with contextlib.suppress(BrokenOff):
         picture.draw(built, requests["guided"], break_off)
     for name, request in requests.items():
-        result[name] = picture.draw_latents(built, request, lambda phase, step: None).clone()
+        result[name] = picture.draw_latents(built, request, lambda phase, step: None).clone().cpu()
     result["compiled late"] = torch.tensor(counters["stats"]["unique_graphs"] - graphs)
     result["held after"] = torch.tensor(held_bytes(built.pipeline.transformer))
     return result
@@ -85,14 +88,30 @@ def held_bytes(module: torch.nn.Module) -> int:
     return sum(tensor.nbytes for tensor in local)
 
 
-def draw_cases(cases: Sequence[Case], ranks: int, folder: Path) -> Iterator[tuple[str, list[Drawn]]]:
+def memory_of(pipeline: Any) -> Drawn:
+    """What torch has allocated on the GPU, and the bytes of all parameters and buffers that are there."""
+    modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+    local = [getattr(tensor, "to_local", lambda tensor=tensor: tensor)() for tensor in tensors]
+    there = {tensor.data_ptr(): tensor.nbytes for tensor in local if tensor.is_cuda}
+    return {
+        "allocated": torch.tensor(torch.cuda.memory_allocated()),
+        "weights": torch.tensor(sum(there.values())),
+    }
+
+
+def draw_cases(
+    cases: Sequence[Case], ranks: int, folder: Path, device: Literal["cpu", "cuda"] = "cpu"
+) -> Iterator[tuple[str, list[Drawn]]]:
     """Every case's name and every rank's latents by request, as soon as the group has drawn it.
 
-    Fails with the ranks' own words.
+    With `cuda` all ranks share the first GPU. Fails with the ranks' own words.
     """
     (folder / "cases.json").write_text(Cases(cases=tuple(cases)).to_json())
-    environment = os.environ | rank_environment(1) | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, __file__, str(ranks), str(folder)]
+    # A rank compiles by itself: with the default, each would start as many workers as there are cores.
+    alone = {"TORCHINDUCTOR_COMPILE_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | rank_environment(1, device) | alone
+    command = [sys.executable, __file__, str(ranks), str(folder), device]
     with (folder / "stderr").open("w+") as words:
         group = subprocess.Popen(command, env=environment, stderr=words)
         try:
@@ -118,9 +137,9 @@ def wait_for(files: Sequence[Path], group: subprocess.Popen[bytes]) -> None:
 
 def main() -> int:
     """Fork the ranks, so that torch is imported once. The first rank that fails ends the others."""
-    ranks, folder = int(sys.argv[1]), Path(sys.argv[2])
+    ranks, folder, device = int(sys.argv[1]), Path(sys.argv[2]), torch.device(sys.argv[3])
     torch.set_num_threads(1)
-    children = [fork_rank(rank, ranks, folder) for rank in range(ranks)]
+    children = [fork_rank(rank, ranks, folder, device) for rank in range(ranks)]
     while children:
         ended, status = os.wait()
         children.remove(ended)
@@ -131,25 +150,38 @@ def main() -> int:
     return 0
 
 
-def fork_rank(rank: int, ranks: int, folder: Path) -> int:
+def fork_rank(rank: int, ranks: int, folder: Path, device: torch.device) -> int:
     """Process id of a rank that draws every case and ends."""
     child = os.fork()
     if child:
         return child
     code = 1
     try:
-        poison()
-        join(folder / "rendezvous", rank, ranks, CPU, SECONDS)
+        if device.type == "cpu":
+            poison()
+            join(folder / "rendezvous", rank, ranks, CPU, SECONDS)
+        else:
+            join_on_one_gpu(folder / "rendezvous", rank, ranks)
         cases = Cases.model_validate_json((folder / "cases.json").read_text()).cases
         for number, case in enumerate(cases):
             unfinished = folder / f"{number}-{rank}.part"
-            torch.save(latents_of(case, rank), unfinished)
+            torch.save(latents_of(case, rank, device), unfinished)
             unfinished.rename(folder / f"{number}-{rank}.pt")
         code = 0
     except BaseException:  # noqa: BLE001  # a fork must never run its parent's code
         traceback.print_exc()
     sys.stderr.flush()
     os._exit(code)  # as the rank process ends: a group's destructor can hang
+
+
+def join_on_one_gpu(rendezvous: Path, rank: int, ranks: int) -> None:
+    """NCCL refuses two ranks on one GPU, gloo does not. One rank alone is a group of NCCL."""
+    torch.cuda.set_device(0)
+    torch.backends.cudnn.allow_tf32 = False
+    backend = "nccl" if ranks == 1 else "cpu:gloo,cuda:gloo"
+    torch.distributed.init_process_group(
+        backend, init_method=f"file://{rendezvous}", rank=rank, world_size=ranks
+    )
 
 
 if __name__ == "__main__":

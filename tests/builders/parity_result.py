@@ -1,12 +1,14 @@
 """The result file of the parity suite, its readable table, and the planner's table that is made of it.
 
-Torch-free, so that `make check` can ask whether the file is current.
+Torch-free, so that `make check` can ask whether the file is current. Pieces of the suite keep a file each
+(builders.parity_shards), which only the merge brings together.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -32,15 +34,20 @@ def input_hash() -> str:
     return digest.hexdigest()[:16]
 
 
-def read_cases() -> dict[str, Case]:
+def parts_folder() -> Path:
+    """Where pieces of the suite keep what they have drawn."""
+    return Path(os.environ.get("DIFFUSION_PARITY_PARTS", RESULT.parent / "parity-parts"))
+
+
+def read_cases(file: Path = RESULT) -> dict[str, Case]:
     """What earlier runs of the same sources have drawn, by case name."""
-    if not RESULT.exists():
+    if not file.exists():
         return {}
-    found = json.loads(RESULT.read_text(encoding="utf-8"))
+    found = json.loads(file.read_text(encoding="utf-8"))
     return dict(found["cases"]) if found["inputHash"] == input_hash() else {}
 
 
-def write_cases(cases: dict[str, Case]) -> None:
+def write_cases(cases: dict[str, Case], file: Path = RESULT) -> None:
     """With counts."""
     failed = sorted(name for name, case in cases.items() if not case["passed"])
     result = {
@@ -51,7 +58,10 @@ def write_cases(cases: dict[str, Case]) -> None:
         "seconds": round(sum(case["seconds"] for case in cases.values()), 1),
         "cases": dict(sorted(cases.items())),
     }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    whole = file.with_suffix(".tmp")  # a run may be cut off while it writes
+    whole.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    whole.replace(file)
 
 
 def write_tables(cases: dict[str, Case]) -> None:

@@ -11,6 +11,7 @@ from torch._dynamo.utils import counters
 
 from diffusion_runtime.generation import picture
 from diffusion_runtime.generation.build import BuiltPipeline, build
+from diffusion_runtime.generation.families import CALLS
 from diffusion_runtime.generation.messages import PictureRequest
 from diffusion_runtime.generation.warm import warm
 from diffusion_runtime.loading.refusal import EngineRefusal
@@ -84,3 +85,14 @@ def test_without_a_declared_shape_there_is_nothing_to_warm(compiled: BuiltPipeli
     with pytest.raises(EngineRefusal, match="declared shape") as refused:
         warm(compiled, (), True, lambda phase, step: None)
     assert refused.value.reason == "PlanMismatch"
+
+
+def test_a_clip_with_sound_has_graphs_for_its_rate() -> None:
+    """The number of sound tokens follows the clip's seconds; silent families compute alike at any rate."""
+    clip = PictureRequest(
+        prompt="a", width=64, height=64, frames=9, steps=2, guidance_scale=1.0, seed=1, fps=24.0
+    )
+    slower = clip.model_copy(update={"fps": 12.0})
+    sound, silent = CALLS["LTX2Pipeline"], CALLS["WanPipeline"]
+    assert sound.graphs_of(clip) != sound.graphs_of(slower)
+    assert silent.graphs_of(clip) == silent.graphs_of(slower)

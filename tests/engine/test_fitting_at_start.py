@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -167,6 +168,49 @@ def test_only_gpus_that_cuda_sees_count(
         "nvmlDeviceGetUUID": lambda handle: f"GPU-{handle}",
         "nvmlDeviceGetName": str,
         "nvmlDeviceGetMemoryInfo": lambda _: Memory,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(pynvml, name, answer)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [found.name for found in driver_gpus()] == seen
+
+
+@pytest.mark.parametrize(
+    ("visible", "seen"),
+    [
+        (None, ["a-0", "a-1", "b"]),
+        ("0", ["a-0"]),
+        ("GPU-a", ["a-0"]),
+        ("MIG-a-1", ["a-1"]),
+        ("MIG-a-1,1", ["a-1", "b"]),
+        ("MIG-gone", []),
+    ],
+)
+def test_slices_take_the_place_of_a_cut_gpu(
+    visible: str | None, seen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pynvml
+
+    def slice_of(gpu: str, index: int) -> str:
+        if index > 1:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return f"{gpu}-{index}"
+
+    answers: dict[str, Any] = {
+        "nvmlInit": lambda: None,
+        "nvmlShutdown": lambda: None,
+        "nvmlSystemGetDriverVersion": lambda: "590.1",
+        "nvmlDeviceGetCount": lambda: 2,
+        "nvmlDeviceGetHandleByIndex": "ab".__getitem__,
+        "nvmlDeviceGetMigMode": lambda gpu: [int(gpu == "a"), 0],
+        "nvmlDeviceGetMaxMigDeviceCount": lambda _: 7,
+        "nvmlDeviceGetMigDeviceHandleByIndex": slice_of,
+        "nvmlDeviceGetUUID": lambda handle: f"{'MIG' if '-' in handle else 'GPU'}-{handle}",
+        "nvmlDeviceGetName": str,
+        "nvmlDeviceGetMemoryInfo": lambda _: SimpleNamespace(total=2, free=1),
     }
     for name, answer in answers.items():
         monkeypatch.setattr(pynvml, name, answer)

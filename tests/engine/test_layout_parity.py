@@ -24,6 +24,7 @@ PIPELINES = [name for name, family in PARITY.items() if family.like is None]
 COMPILED = [
     ("qwen-image", Kind(Layout(cfg=2, fsdp=True), "resident", compiled=True)),
     ("qwen-image", Kind(Layout(ulysses=2), "component", compiled=True)),
+    *((name, Kind(Layout(cfg=2), "resident", compiled=True)) for name in PIPELINES if name != "qwen-image"),
 ]
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning:(diffusers|transformers|torch)")]
 

@@ -2,6 +2,19 @@
 
 Case by case into docs/results/parity.json: a run that was cut off goes on. Cases of older sources are
 dropped. At the end the planner's table is written; what failed is then not offered.
+
+On a machine with many cores, in 64 pieces, 20 at a time, merged at the end (builders.parity_shards):
+
+    PYTHONPATH=tests:runtime_image/src python -m builders.parity_shards 64 --jobs 20
+
+or piece by piece, on as many machines as there are, and then merged from docs/results/parity-parts:
+
+    DIFFUSION_PARITY_SHARD=3/16 OMP_NUM_THREADS=1 python -m pytest --basetemp=/tmp/parity-3 tests/full/parity
+    PYTHONPATH=tests:runtime_image/src python -m builders.parity_shards merge
+
+Any Python from 3.11 on serves that has the engine's dependencies (torch >= 2.11), pytest with pytest-asyncio
+and pytest-timeout, and `runtime_image/src` on PYTHONPATH, installed in any way; compiled cases need g++.
+Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -12,11 +25,12 @@ from typing import Any
 
 import pytest
 
-from builders.parity_cases import Kind, case, claims, every_kind, sibling_kinds
+from builders.parity_cases import Kind, case, claims
 from builders.parity_families import PARITY, write_folder
 from builders.parity_ranks import draw_cases
 from builders.parity_reference import Reference
-from builders.parity_result import read_cases, write_cases, write_tables
+from builders.parity_result import RESULT, Case, read_cases, write_cases
+from builders.parity_shards import every_case, finish, shard_wanted
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:(diffusers|transformers|torch)"),
@@ -35,27 +49,37 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_one_plain_rank(name: str, ranks: int, pipelines: Path, tmp_path: Path) -> None:
     """Draws what is missing; a case that ends its group has failed, and the next one gets a new group."""
     folder = write_folder(name, pipelines)
-    kinds = [kind for kind in wanted(name, folder) if kind.layout.ranks == ranks]
+    cases = every_case(pipelines)
+    if shard := shard_wanted():
+        cases = shard.chosen(cases)
+    kinds = [kind for its, kind in cases if its == name and kind.layout.ranks == ranks]
+    if not kinds:
+        pytest.skip("in another piece")
     reference = Reference(name, folder)
     family = claims(folder).model.family
     for attempt in range(len(kinds)):
-        results = read_cases()
+        results = known()
         missing = [kind for kind in kinds if f"{name}: {kind.name}" not in results]
         if not missing:
             break
         group = tmp_path / str(attempt)
         group.mkdir()
         draw(missing, reference, family, group)
-    results = read_cases()
+    results = known()
     wrong = [
         results[f"{name}: {kind.name}"] for kind in kinds if not results[f"{name}: {kind.name}"]["passed"]
     ]
     assert not wrong
 
 
-def wanted(name: str, folder: Path) -> list[Kind]:
-    kinds = every_kind if PARITY[name].like is None else sibling_kinds
-    return list(kinds(claims(folder)))
+def own_file() -> Path:
+    """Where this run keeps what it draws."""
+    shard = shard_wanted()
+    return shard.file if shard else RESULT
+
+
+def known() -> dict[str, Case]:
+    return read_cases() | read_cases(own_file())
 
 
 def draw(kinds: list[Kind], reference: Reference, family: str, group: Path) -> None:
@@ -82,7 +106,7 @@ def draw(kinds: list[Kind], reference: Reference, family: str, group: Path) -> N
 
 
 def keep(pipeline: str, family: str, kind: Kind, start: float, outcome: dict[str, Any]) -> None:
-    results = read_cases()
+    results = read_cases(own_file())
     results[f"{pipeline}: {kind.name}"] = {
         "family": family,
         "covers": list(kind.covers),
@@ -91,14 +115,9 @@ def keep(pipeline: str, family: str, kind: Kind, start: float, outcome: dict[str
         "seconds": round(time.monotonic() - start, 1),
         **outcome,
     }
-    write_cases(results)
+    write_cases(results, own_file())
 
 
+@pytest.mark.skipif(shard_wanted() is not None, reason="pieces are merged by builders.parity_shards")
 def test_the_planner_is_told(pipelines: Path) -> None:
-    results = read_cases()
-    names = [
-        f"{name}: {kind.name}" for name in PARITY for kind in wanted(name, write_folder(name, pipelines))
-    ]
-    assert sorted(results) == sorted(names), "every case was drawn and none is left over"
-    assert not [name for name, case in results.items() if case.get("compiledLate")]
-    write_tables(results)
+    finish(pipelines)

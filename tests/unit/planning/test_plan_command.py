@@ -36,6 +36,7 @@ def test_json_has_the_contract_keys(capsys: pytest.CaptureFixture[str]) -> None:
         "tensor": 1,
         "fsdp": False,
         "fsdpBlocksPerUnit": 1,
+        "textEncoderTensor": False,
     }
     assert document["residency"]["transformer"]["mode"] == "resident"
     assert set(document["memory"]["phases"]) == {"load", "text", "denoise", "decode"}

@@ -94,8 +94,19 @@ def test_gpus_of_this_machine_are_read_from_the_driver(
 ) -> None:
     install(FakeNvml(("NVIDIA H200", 150 * 10**9, 150 * 10**9), ("NVIDIA H200", 150 * 10**9, 20 * GIB)))
     found = planned(capsys, "--num-gpus", "2")
-    assert found.gpu_product == "NVIDIA H200"
+    assert found.gpu_product == "NVIDIA-H200"
     assert found.memory.free_per_gpu_bytes == 20 * GIB
+
+
+def test_only_gpus_that_cuda_sees_are_planned_for(
+    install: Install, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    install(FakeNvml(("NVIDIA H200", 150 * 10**9, 150 * 10**9), ("NVIDIA H200", 150 * 10**9, 20 * GIB)))
+    assert planned(capsys).memory.free_per_gpu_bytes == 20 * GIB
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert main(QWEN) == 2
+    assert "no NVIDIA GPU that CUDA_VISIBLE_DEVICES= shows" in capsys.readouterr().err
 
 
 def test_the_planner_picks_how_many_of_them(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,7 +127,7 @@ def test_without_a_driver_it_says_what_to_do(install: Install, capsys: pytest.Ca
     install(FakeNvml(works=False))
     assert main(QWEN) == 2
     assert (
-        "no NVIDIA driver answers on this machine (Driver Not Loaded); name the GPUs"
+        "No NVIDIA driver answers on this machine (Driver Not Loaded); name the GPUs"
         in capsys.readouterr().err
     )
 

@@ -131,6 +131,12 @@ class ParallelismSpec(ApiModel):
         description="Whether the transformer's weights are sharded over all GPUs of the replica and "
         "gathered block by block.",
     )
+    text_encoder_tensor: bool | None = Field(
+        None,
+        description="Whether the matrices of text encoders are sliced over all GPUs of the replica, for "
+        "models whose text encoder has a tensor-parallel plan (Qwen2.5-VL, Qwen3, Gemma 3). Absent: no; it "
+        "is never planned.",
+    )
 
     @property
     def ranks(self) -> int:

@@ -67,6 +67,7 @@ def intent_of(spec: DiffusionDeploymentSpec) -> Intent:
         ring=parallelism.ring,
         tensor=parallelism.tensor,
         fsdp=parallelism.fsdp,
+        text_encoder_tensor=parallelism.text_encoder_tensor,
         residency=dict(spec.residency or {}),
         dtype=dict(spec.dtype or {}),
         allow_downgrade=performance.allow_downgrade is not False,

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from diffusion_runtime.commands.here import gpus_here
 from diffusion_runtime.commands.local_model import add_fetch_flags, local_model
 from diffusion_runtime.commands.planning_flags import (
     add_model_flag,
@@ -138,7 +139,9 @@ def _body(args: argparse.Namespace) -> dict[str, Any]:
 
 def node_here(args: argparse.Namespace) -> GpuNode:
     """What this machine has for `--device`. Raises ValueError when that is nothing."""
-    return _this_cpu(args) if args.device == "cpu" else _these_gpus()
+    if args.device == "cpu":
+        return _this_cpu(args)
+    return GpuNode(name="here", gpus=gpus_here("set --device cpu to draw on the CPU"))
 
 
 def _this_cpu(args: argparse.Namespace) -> GpuNode:
@@ -146,26 +149,6 @@ def _this_cpu(args: argparse.Namespace) -> GpuNode:
     count = max(args.num_gpus or (2 if args.enable_cfg_parallel else 1), 1)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // count
     return GpuNode(name="here", gpus=(device_from_product("CPU", memory_bytes=memory),) * count)
-
-
-def _these_gpus() -> GpuNode:
-    """The GPUs that the driver shows, with what is free on each now."""
-    from diffusion_runtime.loading.gpus import driver_gpus
-    from diffusion_runtime.loading.refusal import EngineRefusal
-
-    try:
-        found = driver_gpus()
-    except EngineRefusal as refusal:
-        raise ValueError(refusal.message) from refusal
-    gpus = [
-        device_from_product(
-            gpu.name.replace(" ", "-"), memory_bytes=gpu.total_bytes, free_bytes=gpu.free_bytes
-        )
-        for gpu in found
-    ]
-    if not gpus:
-        raise ValueError("The driver shows no CUDA GPU; set --device cpu to draw on the CPU.")
-    return GpuNode(name="here", gpus=tuple(gpus))
 
 
 def _fail(code: int, message: str) -> int:

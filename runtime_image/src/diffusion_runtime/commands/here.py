@@ -5,30 +5,36 @@ Only NVML is asked (module pynvml, an optional dependency). No GPU context is ma
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from diffusion_runtime.loading.gpus import VISIBLE, DriverGpu, driver_gpus
+from diffusion_runtime.loading.refusal import EngineRefusal
 from diffusion_runtime.planning.calibrations import Versions
 from diffusion_runtime.planning.devices import Device, device_from_product
 from diffusion_runtime.planning.errors import UnknownHardware
 
-_INSTEAD = "name the GPUs to plan for, for example --gpu H200 --gpu H200:free=20GiB"
+PLAN_FOR_OTHERS = "name the GPUs to plan for, for example --gpu H200 --gpu H200:free=20GiB"
 
 
-def gpus_here() -> tuple[Device, ...]:
-    """Every GPU of this machine, MIG slices in place of the GPUs that are cut. Raises UnknownHardware."""
-    with _nvml() as nvml:
-        found = tuple(
-            _device(nvml, handle)
-            for index in range(nvml.nvmlDeviceGetCount())
-            for handle in _parts(nvml, nvml.nvmlDeviceGetHandleByIndex(index))
-        )
+def gpus_here(instead: str = PLAN_FOR_OTHERS) -> tuple[Device, ...]:
+    """The GPUs that ranks on this machine would find, MIG slices in place of the GPUs that are cut.
+
+    Raises UnknownHardware, which says what to do `instead`.
+    """
+    with _nvml(instead):
+        try:
+            found = driver_gpus()
+        except EngineRefusal as refusal:
+            raise UnknownHardware(f"{refusal.message.removesuffix('.')}; {instead}.") from refusal
     if not found:
-        raise UnknownHardware(f"This machine has no NVIDIA GPU; {_INSTEAD}.")
-    return found
+        hidden = f" that {VISIBLE}={os.environ[VISIBLE]} shows" if VISIBLE in os.environ else ""
+        raise UnknownHardware(f"This machine has no NVIDIA GPU{hidden}; {instead}.")
+    return tuple(_device(gpu) for gpu in found)
 
 
 def versions_here(*, driver: bool) -> Versions:
@@ -41,56 +47,36 @@ def versions_here(*, driver: bool) -> Versions:
 
 
 @contextmanager
-def _nvml() -> Iterator[Any]:
+def _nvml(instead: str) -> Iterator[Any]:
     try:
         nvml = import_module("pynvml")
     except ImportError as error:
         raise UnknownHardware(
-            "No --gpu is given and nvidia-ml-py, which reads this machine's GPUs, is not installed; "
-            f"{_INSTEAD}."
+            f"nvidia-ml-py, which reads this machine's GPUs, is not installed; {instead}."
         ) from error
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
-        raise UnknownHardware(
-            f"No --gpu is given and no NVIDIA driver answers on this machine ({error}); {_INSTEAD}."
-        ) from error
+        raise UnknownHardware(f"No NVIDIA driver answers on this machine ({error}); {instead}.") from error
     try:
         yield nvml
     except nvml.NVMLError as error:
         raise UnknownHardware(
-            f"The NVIDIA driver does not describe this machine ({error}); {_INSTEAD}."
+            f"The NVIDIA driver does not describe this machine ({error}); {instead}."
         ) from error
     finally:
         nvml.nvmlShutdown()
 
 
-def _parts(nvml: Any, handle: Any) -> list[Any]:
-    """The GPU itself, or its MIG devices."""
-    try:
-        cut = nvml.nvmlDeviceGetMigMode(handle)[0]
-    except nvml.NVMLError:  # a GPU that knows no MIG
-        return [handle]
-    if not cut:
-        return [handle]
-    parts = []
-    for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
-        try:
-            parts.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index))
-        except nvml.NVMLError:  # that place is not taken
-            continue
-    return parts
-
-
-def _device(nvml: Any, handle: Any) -> Device:
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    device = device_from_product(str(nvml.nvmlDeviceGetName(handle)), memory_bytes=int(memory.total))
-    return device.model_copy(update={"free_bytes": min(int(memory.free), device.total_bytes)})
+def _device(gpu: DriverGpu) -> Device:
+    """The product is written as node labels write it."""
+    device = device_from_product(gpu.name.replace(" ", "-"), memory_bytes=gpu.total_bytes)
+    return device.model_copy(update={"free_bytes": min(gpu.free_bytes, device.total_bytes)})
 
 
 def _driver() -> str | None:
     try:
-        with _nvml() as nvml:
+        with _nvml(PLAN_FOR_OTHERS) as nvml:
             return str(nvml.nvmlSystemGetDriverVersion())
     except UnknownHardware:
         return None

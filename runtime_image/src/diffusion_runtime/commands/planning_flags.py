@@ -55,6 +55,12 @@ def add_planning_flags(parser: argparse.ArgumentParser) -> None:
     layout.add_argument("--ulysses-degree", type=int, metavar="N")
     layout.add_argument("--ring-degree", type=int, metavar="N")
     layout.add_argument("--tp-size", type=int, metavar="N")
+    layout.add_argument(
+        "--text-encoder-tp",
+        type=boolean,
+        metavar="true|false",
+        help="slice text encoders over all GPUs",
+    )
     for flag in _OFFLOAD_FLAGS:
         layout.add_argument(f"--{flag.replace('_', '-')}", type=boolean, metavar="true|false")
     layout.add_argument("--enable-torch-compile", type=boolean, metavar="true|false")
@@ -97,6 +103,7 @@ def intent_from_flags(args: argparse.Namespace, facts: ModelFacts) -> Intent:
         ulysses=args.ulysses_degree,
         ring=args.ring_degree,
         tensor=args.tp_size,
+        text_encoder_tensor=args.text_encoder_tp,
         fsdp=args.use_fsdp_inference,
         cfg_parallel=args.enable_cfg_parallel,
         residency=_residency(args, facts),

@@ -26,6 +26,7 @@ from diffusion_runtime.parallel.fsdp import shard
 from diffusion_runtime.parallel.ranks import layout_mesh
 from diffusion_runtime.parallel.sequence import apply_sequence_parallel
 from diffusion_runtime.parallel.tensor import apply_tensor_parallel
+from diffusion_runtime.parallel.text_encoder import slice_text_encoder
 from diffusion_runtime.planning.documents import ComponentKind, Execution
 from diffusion_runtime.residency.owner import ComponentOwner, Phase
 from diffusion_runtime.residency.placement import InUse, place
@@ -34,6 +35,7 @@ from diffusion_runtime.storage import Fill
 from .call import FamilyCall
 from .families import CALLS
 
+STILL_FPS = 16.0  # of single pictures, where it means nothing
 TILE_STRIDE = 0.75  # diffusers' own overlap: a quarter of a tile
 PHASES: dict[ComponentKind, Phase] = {
     "transformer": "denoise",
@@ -49,7 +51,7 @@ class BuiltPipeline:
     """What `picture.draw` needs. `owner` has every component and moves it when the pipeline calls it.
 
     `guidance_scale` is the one that the model's authors draw with; up to `unguided_scale` there is none.
-    `input_images`: pictures that a request must bring.
+    `input_images`: pictures that a request must bring. `fps`: frames a second when a request names none.
     """
 
     pipeline: Any
@@ -62,6 +64,7 @@ class BuiltPipeline:
     guidance_scale: float = 1.0
     input_images: int = 0
     unguided_scale: float = 1.0
+    fps: float = STILL_FPS
 
 
 def rank_device(execution: Execution, rank: int) -> torch.device:
@@ -96,6 +99,8 @@ def build(
         blocks = [block for path, _ in folder.blocks.get(name, ()) for block in _children(module, path)]
         if folder.kinds[name] == "transformer":
             apply_attention(module, execution.attention.backend, device.type)
+        if execution.layout.text_encoder_tensor and name in folder.encoder_slices:
+            fill = slice_text_encoder(module, fill)
         if blocks and compiled is not None:
             compiled.add(blocks)
         if blocks and mesh is not None and execution.layout.tensor > 1:
@@ -133,6 +138,7 @@ def build(
         guidance_scale=folder.family.guidance_scale,
         input_images=folder.family.input_images[0],
         unguided_scale=folder.family.unguided_scale,
+        fps=folder.family.fps or STILL_FPS,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from diffusion_runtime.loading.compiled import Size
 from diffusion_runtime.parallel.cfg import GuidanceStyle, TwoCalls
 
 from .messages import PictureRequest
@@ -37,13 +38,18 @@ class FamilyCall:
     differ by seconds. `call` returns pixels (frames, 3, height, width) in 0..1, or latents; some with sound.
 
     `guidance`: how its pipeline runs both branches. `warm_prompts`: one for each kind of graph that prompts
-    of different lengths need.
+    of different lengths need. `rate_counts`: frames a second change what the model computes, as sound does.
     """
 
     check: Callable[[Any, PictureRequest], None]
     call: Callable[[Any, PictureRequest, torch.device, Output, OnStep], torch.Tensor | WithSound]
     guidance: GuidanceStyle = TWO_CALLS
     warm_prompts: tuple[str, ...] = ("a picture to warm up with",)
+    rate_counts: bool = False
+
+    def graphs_of(self, request: PictureRequest) -> Size:
+        """Requests for which this is the same run the same compiled graphs."""
+        return (*request.size, request.fps if self.rate_counts else 0.0)
 
 
 def seeded(seed: int) -> torch.Generator:

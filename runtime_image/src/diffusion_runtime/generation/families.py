@@ -19,5 +19,5 @@ CALLS: dict[str, FamilyCall] = {
     "WanImageToVideoPipeline": FamilyCall(
         wan.check_with_picture, wan.call_with_picture, TwoCalls(narrowed_dim=1)
     ),
-    "LTX2Pipeline": FamilyCall(ltx_2.check, ltx_2.call, OneBatch(ltx_2.BATCHED)),
+    "LTX2Pipeline": FamilyCall(ltx_2.check, ltx_2.call, OneBatch(ltx_2.BATCHED), rate_counts=True),
 }

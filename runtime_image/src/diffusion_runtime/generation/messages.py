@@ -89,7 +89,7 @@ class Ready(Document):
     """A rank has loaded and, where blocks are compiled, drawn every declared shape once.
 
     `load` is what loading took, `stages` its seconds part by part (see loading.record), with the import
-    before it and the warm-up after it.
+    before it and the warm-up after it. `allocator`: settings of torch's caching allocator on a GPU.
     """
 
     kind: Literal["ready"] = "ready"
@@ -97,6 +97,7 @@ class Ready(Document):
     stages: dict[str, float] = Field(default_factory=dict)
     loaded_bytes: int = 0
     versions: dict[str, str]
+    allocator: str | None = None
 
 
 class Done(Document):

@@ -100,7 +100,7 @@ def _compiled(built: BuiltPipeline, request: PictureRequest) -> AbstractContextM
     """Sizes that were not warmed are drawn uncompiled."""
     if built.compiled is None:
         return nullcontext()
-    return built.compiled.in_use(request.size)
+    return built.compiled.in_use(built.family.graphs_of(request))
 
 
 def _to_bytes(pixels: torch.Tensor) -> torch.Tensor:

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from diffusion_runtime.parallel.environment import allocator_settings
 from diffusion_runtime.planning.documents import Document
 from diffusion_runtime.planning.explain import format_bytes
 
@@ -119,6 +120,7 @@ class RankProcess:
                 stages=dict(record.seconds),
                 loaded_bytes=record.bytes_read,
                 versions=versions,
+                allocator=allocator_settings() if device.type == "cuda" else None,
             )
         )
         return built

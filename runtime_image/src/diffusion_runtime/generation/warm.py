@@ -32,17 +32,21 @@ def warm(
     if guided and isinstance(built.family.guidance, OneBatch):
         scales.append(built.unguided_scale)  # a batch of one is another graph
     for width, height, frames in dict.fromkeys((shape.width, shape.height, shape.frames) for shape in shapes):
-        with built.compiled.warming((width, height, frames)):
-            for prompt, scale in product(built.family.warm_prompts, scales):
-                request = PictureRequest(
-                    prompt=prompt,
-                    width=width,
-                    height=height,
-                    frames=frames,
-                    steps=STEPS,
-                    guidance_scale=scale,
-                    unguided_scale=built.unguided_scale,
-                    seed=0,
-                    input_images=(blank_picture(width, height),) * built.input_images,
-                )
+        requests = [
+            PictureRequest(
+                prompt=prompt,
+                width=width,
+                height=height,
+                frames=frames,
+                fps=built.fps,
+                steps=STEPS,
+                guidance_scale=scale,
+                unguided_scale=built.unguided_scale,
+                seed=0,
+                input_images=(blank_picture(width, height),) * built.input_images,
+            )
+            for prompt, scale in product(built.family.warm_prompts, scales)
+        ]
+        with built.compiled.warming(built.family.graphs_of(requests[0])):
+            for request in requests:
                 draw(built, request, on_phase)

@@ -14,15 +14,15 @@ from typing import Any, Literal
 
 import torch
 
-Size = tuple[int, int, int]
-"""Width and height in pixels, frames."""
+Size = tuple[int, int, int, float]
+"""Width and height in pixels, frames, frames a second where the model computes with them (else 0)."""
 GRAPHS_AT_MOST = 64
 """Eight declared shapes and what a family adds; beyond torch's own limit it would silently run uncompiled."""
 
 
 class CompiledBlocks:
-    """Switches all blocks between eager and compiled. `warmed` are sizes (width, height, frames) that have
-    graphs; `used` says whether the last request ran compiled.
+    """Switches all blocks between eager and compiled. `warmed` are sizes that have graphs; `used`
+    says whether the last request ran compiled.
 
     `varying`: of each block call, argument and dimension of what follows the prompt's length; `name.1` is
     item 1 of `name`.

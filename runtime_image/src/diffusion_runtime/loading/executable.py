@@ -17,7 +17,8 @@ from .attention import BACKENDS
 from .refusal import EngineRefusal
 
 EXECUTED = (
-    "one rank, cfg 2, ulysses or ring, tensor, and fsdp over all ranks of these but tensor; residency "
+    "one rank, cfg 2, ulysses or ring, tensor, fsdp over all ranks of these but tensor, and text encoders "
+    "sliced over all ranks of these; residency "
     "resident and component, "
     "layerwise for transformers; eager or compiled blocks; attention native, cudnn, flash or flash4 "
     "(the latter on whole sequences); tiled or whole VAE decoding"
@@ -83,6 +84,8 @@ def _unsupported_layout(execution: Execution) -> str | None:
         return f"gpusPerReplica={execution.gpus_per_replica} with a layout of {layout.ranks} ranks"
     if layout.fsdp and layout.ranks == 1:
         return "layout.fsdp=true on one rank"
+    if layout.text_encoder_tensor and layout.ranks == 1:
+        return "layout.textEncoderTensor=true on one rank"
     return None
 
 

@@ -16,7 +16,7 @@ from diffusion_runtime.models.catalog import facts_from_folder
 from diffusion_runtime.models.folder import read_index
 from diffusion_runtime.planning.documents import ComponentKind, Execution, Layout, ModelRef
 from diffusion_runtime.planning.errors import BadModelFolder
-from diffusion_runtime.planning.facts import LayoutAxis
+from diffusion_runtime.planning.facts import SLICEABLE_ENCODERS, LayoutAxis
 
 from .allowed import FAMILIES, AllowedFamily
 from .refusal import EngineRefusal
@@ -34,6 +34,7 @@ class ModelFolder:
     `heads`: attention heads of the transformer. `layouts`: what its family can be split by. `kinds`: of
     every component with weights. `classes`: of every part that the folder has. `settings`: the pipeline's
     own, from model_index.json.
+    `encoder_slices`: of every text encoder that ranks can slice, what their number must divide.
     `frame_multiple`: frames are a multiple of it plus one; 0 for single pictures.
     """
 
@@ -47,6 +48,7 @@ class ModelFolder:
     classes: dict[str, str]
     settings: dict[str, Any]
     frame_multiple: int
+    encoder_slices: dict[str, int]
 
 
 def built_in_folder(name: str) -> Path:
@@ -106,6 +108,7 @@ def open_folder(path: Path) -> ModelFolder:
         classes=classes,
         settings={name: index[name] for name in family.settings if name in index},
         frame_multiple=facts.sizes.frame_multiple,
+        encoder_slices={part.name: part.slices for part in facts.components if part.slices},
     )
 
 
@@ -137,6 +140,8 @@ def _check_layout(folder: ModelFolder, layout: Layout) -> None:
         "tensor": layout.tensor,
         "fsdp": layout.ranks if layout.fsdp else 1,
     }
+    if layout.text_encoder_tensor:
+        _check_slices(folder, layout.ranks)
     for axis, degree in degrees.items():
         if degree > 1 and axis not in folder.layouts:
             raise EngineRefusal(
@@ -149,6 +154,22 @@ def _check_layout(folder: ModelFolder, layout: Layout) -> None:
                 "PlanMismatch",
                 f"layout.{axis}={degree} does not divide the {folder.heads} attention heads of "
                 f"{folder.path}.",
+            )
+
+
+def _check_slices(folder: ModelFolder, ranks: int) -> None:
+    if not folder.encoder_slices:
+        raise EngineRefusal(
+            "LayoutUnsupported",
+            f"layout.textEncoderTensor=true, but no text encoder of {folder.path} has a tensor plan; "
+            f"these have: {', '.join(SLICEABLE_ENCODERS)}.",
+        )
+    for name, slices in folder.encoder_slices.items():
+        if slices % ranks:
+            raise EngineRefusal(
+                "PlanMismatch",
+                f"layout.textEncoderTensor=true over {ranks} ranks, which do not divide the {slices} key and "
+                f"value heads of {name} in {folder.path}.",
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +56,8 @@ def check_product(plan: Plan, gpus: list[DriverGpu]) -> None:
 
 
 def driver_gpus() -> list[DriverGpu]:
-    """What NVML lists, as far as CUDA_VISIBLE_DEVICES lets CUDA see it; empty where there is no driver.
+    """What NVML lists, MIG slices in place of the GPUs that are cut, as far as CUDA_VISIBLE_DEVICES lets CUDA
+    see it; empty where there is no driver.
 
     EngineRefusal (NoUsableGpu) when there is a driver but it does not answer, as for a lost GPU.
     """
@@ -68,27 +70,56 @@ def driver_gpus() -> list[DriverGpu]:
     try:
         driver = str(pynvml.nvmlSystemGetDriverVersion())
         indices = range(pynvml.nvmlDeviceGetCount())
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in indices]
-        return [_gpu(pynvml, handle, driver) for handle in _visible(pynvml, handles)]
+        gpus = [_Handles(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index)) for index in indices]
+        return [_gpu(pynvml, handle, driver) for handle in _visible(pynvml, gpus)]
     except pynvml.NVMLError as error:
         raise EngineRefusal("NoUsableGpu", f"The driver does not describe its GPUs: {error}.") from error
     finally:
         pynvml.nvmlShutdown()
 
 
-def _visible(nvml: Any, handles: list[Any]) -> list[Any]:
-    """CUDA ends its list at the first entry that it does not find, and so do we."""
+class _Handles:
+    """One GPU and what computes on it: itself, or its MIG slices."""
+
+    def __init__(self, nvml: Any, gpu: Any) -> None:
+        self.gpu = gpu
+        self.parts = _parts(nvml, gpu)
+
+
+def _parts(nvml: Any, gpu: Any) -> list[Any]:
+    try:
+        cut = nvml.nvmlDeviceGetMigMode(gpu)[0]
+    except nvml.NVMLError:  # a GPU that knows no MIG
+        return [gpu]
+    if not cut:
+        return [gpu]
+    parts = []
+    for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
+        with suppress(nvml.NVMLError):  # that place is not taken
+            parts.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, index))
+    return parts
+
+
+def _visible(nvml: Any, gpus: list[_Handles]) -> list[Any]:
+    """CUDA ends its list at the first entry that it does not find, and so do we. Of a cut GPU that is named
+    by number or by its own id it takes the first slice.
+    """
     listed = os.environ.get(VISIBLE)
-    if listed is None or listed.startswith("MIG-"):
-        return handles
-    seen = []
+    if listed is None:
+        return [part for gpu in gpus for part in gpu.parts]
+    seen: list[Any] = []
     for word in (word.strip() for word in listed.split(",")):
-        by_id = word.startswith("GPU-")
-        matches = [
-            handle
-            for index, handle in enumerate(handles)
-            if (nvml.nvmlDeviceGetUUID(handle).startswith(word) if by_id else word == str(index))
-        ]
+        if word.startswith("MIG-"):
+            slices = [part for gpu in gpus for part in gpu.parts if part is not gpu.gpu]
+            matches = [part for part in slices if nvml.nvmlDeviceGetUUID(part).startswith(word)]
+        else:
+            by_id = word.startswith("GPU-")
+            matches = [
+                part
+                for index, gpu in enumerate(gpus)
+                if (nvml.nvmlDeviceGetUUID(gpu.gpu).startswith(word) if by_id else word == str(index))
+                for part in gpu.parts[:1]
+            ]
         if not matches:
             break
         seen += matches[:1]

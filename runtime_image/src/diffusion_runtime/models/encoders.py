@@ -49,3 +49,16 @@ def t5_encoder(part: Part, tokens: int) -> TextFacts:
         launch_seconds=_LAUNCH_SECONDS_PER_LAYER * layers,
         flops=2.0 * max(0, part.elements - embeddings) * tokens,
     )
+
+
+def sliceable(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Of a decoder-only language model: elements of the matrices that tensor parallelism slices (biases are
+    left out), and the number that its ranks must divide; zeros where the config leaves that to its class.
+    """
+    text: Mapping[str, Any] = config.get("text_config", config)
+    keys = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    if not all(text.get(key) for key in (*keys, "num_key_value_heads")):
+        return 0, 0
+    hidden, wide, layers, heads = (int(text[key]) for key in keys)
+    pairs, per_head = int(text["num_key_value_heads"]), int(text.get("head_dim") or hidden // heads)
+    return layers * (2 * hidden * per_head * (heads + pairs) + 3 * hidden * wide), pairs

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from diffusion_runtime.models.encoders import sliceable
 from diffusion_runtime.models.inventory import Inventory, Part
 from diffusion_runtime.planning.documents import (
     ComponentKind,
@@ -17,7 +18,7 @@ from diffusion_runtime.planning.documents import (
     ResidencyMode,
     Shape,
 )
-from diffusion_runtime.planning.facts import ComponentFacts, ModelFacts
+from diffusion_runtime.planning.facts import SLICEABLE_ENCODERS, ComponentFacts, ModelFacts
 
 MOVED_WHOLE: tuple[ResidencyMode, ...] = ("resident", "component")
 COMPILED_LAUNCH_SECONDS_PER_BLOCK = 0.15e-3
@@ -62,6 +63,7 @@ class Family:
 
 def component_facts(part: Part, rule: ComponentRule, buffer_bytes: int = 0) -> ComponentFacts:
     """What the planner needs of one counted component."""
+    sliced, slices = sliceable(part.config) if part.class_name in SLICEABLE_ENCODERS else (0, 0)
     return ComponentFacts(
         name=part.name,
         kind=rule.kind,
@@ -73,5 +75,7 @@ def component_facts(part: Part, rule: ComponentRule, buffer_bytes: int = 0) -> C
         blocks=part.blocks,
         default_dtype=rule.default_dtype,
         stored_bytes=part.stored_bytes,
+        sliced_elements=sliced,
+        slices=slices,
         correct_residencies=rule.residencies,
     )

@@ -58,11 +58,12 @@ def build(inventory: Inventory, model: ModelRef, default_shape: Shape | None = N
         correct_axes=("cfg", "ulysses", "ring", "tensor", "fsdp"),
         proven_axes=(),
         correct_dtypes=("bfloat16", "float32"),
-        compile_proven=False,
+        compile_proven=True,
         sources=(
             "elements: meta-device instantiation of the locked diffusers and transformers classes",
             "ulysses, ring and tensor: the class's own plans",
             "streaming: diffusers' group offloading, which the class supports; parity pending",
+            "compiled blocks: the same latents as plain diffusers on the CPU (the parity suite)",
         ),
     )
 

@@ -67,12 +67,13 @@ def build(inventory: Inventory, model: ModelRef, default_shape: Shape | None = N
         correct_axes=("cfg", "fsdp"),
         proven_axes=(),
         correct_dtypes=("bfloat16", "float32"),
-        compile_proven=False,
+        compile_proven=True,
         sources=(
             "elements: meta-device instantiation of the locked diffusers and transformers classes",
             "cfg and fsdp: parity with plain diffusers; ulysses and ring are not offered, because the class "
             "splits the mask of the prompt, which diffusers does wrongly",
             "streaming: diffusers' group offloading, which the class supports; parity pending",
+            "compiled blocks: the same latents as plain diffusers on the CPU (the parity suite)",
         ),
         notes=("Activations and times of LTX-2 were not measured: they follow from Wan's by formula.",),
     )

@@ -62,13 +62,13 @@ def build(inventory: Inventory, model: ModelRef, default_shape: Shape | None = N
         correct_axes=("cfg", "ulysses", "ring", "fsdp"),
         proven_axes=("cfg", "fsdp"),
         correct_dtypes=("bfloat16", "float32"),
-        # Measured faster and smaller compiled, but the engine draws eagerly: turn on when it compiles.
-        compile_proven=False,
+        compile_proven=True,
         unchecked=("image_encoder",) if "image_encoder" in names else (),
         sources=(
             "elements: meta-device instantiation of the locked diffusers and transformers classes",
             "FSDP and CFG parallel: the cookbook's validated multi-GPU Wan deployments",
             "ulysses 2 ran on 2 x H200, 2026-11-23; ring by the cookbook, parity pending",
+            "compiled blocks: the same latents as plain diffusers on the CPU (the parity suite)",
         ),
         notes=("Two experts take turns between steps; both are loaded.",) if "transformer_2" in names else (),
     )

@@ -79,7 +79,8 @@ class Calibration(Document):
 
 def layout_key(layout: Layout) -> tuple[int, ...]:
     """The degrees of a layout, for comparing without documents."""
-    return (layout.cfg, layout.ulysses, layout.ring, layout.tensor, layout.fsdp, layout.fsdp_blocks_per_unit)
+    degrees = (layout.cfg, layout.ulysses, layout.ring, layout.tensor)
+    return (*degrees, layout.fsdp, layout.fsdp_blocks_per_unit, layout.text_encoder_tensor)
 
 
 def execution_key(execution: Execution) -> Hashable:

@@ -80,7 +80,7 @@ def decide_count(problem: Problem, nodes: Sequence[GpuNode], replicas: int) -> C
     counts: Sequence[int] = range(1, most + 1)
     if intent.gpus_per_replica is not None:
         counts = (intent.gpus_per_replica,)
-    if intent.fsdp is True:
+    if intent.fsdp is True or intent.text_encoder_tensor:
         counts = [n for n in counts if n > 1]
     fewest_first = intent.bias is None and intent.mode in ("memory", "manual")
     results: list[CountResult] = []

@@ -68,7 +68,10 @@ class Workload(Document):
 
 
 class Layout(Document):
-    """Ranks per axis; their product is the number of GPUs. `fsdp` shards weights over all of them."""
+    """Ranks per axis; their product is the number of GPUs. `fsdp` shards weights over all of them.
+
+    `text_encoder_tensor` slices the matrices of text encoders that have a plan for it over all of them.
+    """
 
     cfg: Positive = 1
     ulysses: Positive = 1
@@ -76,6 +79,7 @@ class Layout(Document):
     tensor: Positive = 1
     fsdp: bool = False
     fsdp_blocks_per_unit: Positive = 1
+    text_encoder_tensor: bool = False
 
     @property
     def ranks(self) -> int:
@@ -272,6 +276,8 @@ class EngineReport(Document):
     """Seconds of the slowest rank: import, build, read, place, warm."""
     loaded_bytes: NonNegative = 0
     """Bytes that all ranks read from files."""
+    allocator: str | None = None
+    """Settings of torch's caching allocator on the GPU; null on a CPU and where nobody set any."""
     seconds_per_step: float | None = None
     seconds_per_request: float | None = None
     phases: dict[str, PhaseMeasurement] = Field(default_factory=dict)
@@ -298,8 +304,7 @@ EXECUTION_FIELDS = (
 
 def execution_hash(execution: Execution) -> str:
     """Twelve hex digits over what an engine executes, nothing that is predicted."""
-    document = execution.model_dump(by_alias=True, include=set(EXECUTION_FIELDS), mode="json")
-    return _digest(document)
+    return _digest(_hashed(execution))
 
 
 def plan_hash(
@@ -307,12 +312,20 @@ def plan_hash(
 ) -> str:
     """Hash of all that changes the pod: execution, model, shapes and serving settings, fallbacks."""
     document = {
-        "execution": execution.model_dump(by_alias=True, include=set(EXECUTION_FIELDS), mode="json"),
+        "execution": _hashed(execution),
         "model": model.to_dict(),
         "workload": workload_fields,
         "fallbacks": [fallback.hash for fallback in fallbacks],
     }
     return _digest(document)
+
+
+def _hashed(execution: Execution) -> dict[str, Any]:
+    """Fields that came later count once they are set, so that plans of before keep their hashes."""
+    document = execution.model_dump(by_alias=True, include=set(EXECUTION_FIELDS), mode="json")
+    if not execution.layout.text_encoder_tensor:
+        del document["layout"]["textEncoderTensor"]
+    return document
 
 
 def _digest(document: dict[str, Any]) -> str:

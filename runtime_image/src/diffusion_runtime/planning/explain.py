@@ -23,6 +23,8 @@ def layout_summary(layout: Layout, gpus: int) -> str:
         ranks = getattr(layout, axis)
         if ranks > 1:
             parts.append(f"{axis} {ranks}")
+    if layout.text_encoder_tensor:
+        parts.append(f"text encoder tensor {gpus}")
     return " + ".join(parts) or ("1 GPU" if gpus == 1 else f"{gpus} GPUs")
 
 

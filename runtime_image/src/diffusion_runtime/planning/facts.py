@@ -36,6 +36,15 @@ class BlockGroup(Document):
     float32_elements: NonNegative = 0
 
 
+SLICEABLE_ENCODERS = (
+    "Gemma3ForConditionalGeneration",
+    "Qwen2_5_VLForConditionalGeneration",
+    "Qwen3ForCausalLM",
+    "Qwen3Model",
+)
+"""Text encoders with a tensor-parallel plan in transformers; CLIP, T5 and UMT5 have none."""
+
+
 class ComponentFacts(Document):
     """One pipeline component. `float32_elements` stay in float32 whatever 16-bit dtype is planned."""
 
@@ -50,6 +59,10 @@ class ComponentFacts(Document):
     """Elements of LoRA factors beside the weights (see `with_adapters`); they live where the weights live."""
     expert: NonNegative = 0
     """0: runs in every denoising step. n: takes its share of the steps; experts never run together."""
+    sliced_elements: NonNegative = 0
+    """Of a text encoder: elements that tensor parallelism slices; 0 where its class has no plan."""
+    slices: NonNegative = 0
+    """Of a text encoder: the number of ranks that slice it divides this (its key and value heads)."""
     blocks: tuple[BlockGroup, ...] = ()
     default_dtype: DtypeName = "bfloat16"
     stored_bytes: NonNegative | None = None

@@ -38,6 +38,8 @@ class Intent(Document):
     ring: Positive | None = None
     tensor: Positive | None = None
     fsdp: bool | None = None
+    text_encoder_tensor: bool | None = None
+    """Slice text encoders over all ranks; never planned by itself."""
     cfg_parallel: bool | None = None
     residency: dict[str, ResidencyMode] = Field(default_factory=dict)
     dtype: dict[str, DtypeName] = Field(default_factory=dict)

@@ -89,6 +89,8 @@ def explicit_axes(problem: Problem) -> dict[str, int]:
 def _factorisations(problem: Problem, gpus: int, axes: tuple[LayoutAxis, ...]) -> Iterator[Layout]:
     """Layouts of `gpus` ranks out of `axes` and the user's explicit ones, which all keep their degree."""
     explicit = explicit_axes(problem)
+    if not _encoders_divide(problem, gpus):
+        return
     for cfg in _degrees(problem, explicit, "cfg", gpus, axes):
         for tensor in _degrees(problem, explicit, "tensor", gpus // cfg, axes):
             rest = gpus // (cfg * tensor)
@@ -121,11 +123,20 @@ def _policy_without_cfg(problem: Problem) -> bool:
     return problem.intent.sets_parallel_policy and problem.intent.gpus_per_replica is None
 
 
+def _encoders_divide(problem: Problem, ranks: int) -> bool:
+    """Sliced text encoders need two ranks and a part of the heads for each."""
+    if not problem.intent.text_encoder_tensor:
+        return True
+    return ranks > 1 and not any(part.slices % ranks for part in problem.facts.components)
+
+
 def _tokens_divide(problem: Problem, ranks: int) -> bool:
     return all(image_tokens(problem, shape) % ranks == 0 for shape in problem.shapes)
 
 
 def _option(problem: Problem, layout: Layout) -> LayoutOption:
+    if problem.intent.text_encoder_tensor:
+        layout = layout.model_copy(update={"text_encoder_tensor": True})
     used: list[LayoutAxis] = [axis for axis in _AXES if getattr(layout, axis) > 1]
     if layout.fsdp:
         used.append("fsdp")

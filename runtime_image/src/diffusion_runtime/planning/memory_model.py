@@ -18,7 +18,7 @@ from diffusion_runtime.planning.activations import (
     text_bytes,
 )
 from diffusion_runtime.planning.documents import DtypeName, MemoryForecast, PhaseMemory, Phases
-from diffusion_runtime.planning.facts import ComponentFacts
+from diffusion_runtime.planning.facts import DTYPE_BYTES, ComponentFacts
 from diffusion_runtime.planning.problem import PREFETCH_BLOCKS, Choice, Problem
 
 __all__ = [
@@ -138,10 +138,13 @@ def streamed_bytes(component: ComponentFacts, dtype: DtypeName, resident_blocks:
 
 
 def _held_bytes(problem: Problem, choice: Choice, component: ComponentFacts) -> int:
-    """A whole component on one rank: tensor-parallel transformers hold their share."""
+    """A whole component on one rank: tensor-parallel transformers and text encoders hold their share."""
     bytes_ = problem.weights[component.name]
     if component.kind == "transformer" and choice.layout.tensor > 1:
         return int(bytes_ * tensor_share(problem, choice.layout.tensor))
+    if choice.layout.text_encoder_tensor and component.slices:
+        sliced = component.sliced_elements * DTYPE_BYTES[problem.dtype[component.name]]
+        return bytes_ - (sliced - sliced // choice.gpus)
     return bytes_
 
 

@@ -35,7 +35,7 @@ def plan_reasons(
     if choice.tile_size is not None:
         sentences.append(_tiling(problem, winner, chosen))
     if choice.compiled and problem.intent.compile is None:
-        sentences.append("Blocks are compiled: the family was measured faster and smaller that way.")
+        sentences.append("Blocks are compiled: the picture stays the same, and steps are faster.")
     return tuple(sentence for sentence in sentences if sentence)
 
 
@@ -76,6 +76,7 @@ def _claims(problem: Problem, chosen: Weighed) -> list[str]:
     layout = chosen.option.layout
     used = [axis for axis in ("cfg", "ulysses", "ring", "tensor") if getattr(layout, axis) > 1]
     used += ["fsdp"] if layout.fsdp else []
+    used += ["textEncoderTensor"] if layout.text_encoder_tensor else []
     used += sorted({mode for _, mode in chosen.placement if mode != "resident"})
     family = problem.facts.model.family
     claimed = not_shown(family, used)
@@ -99,8 +100,8 @@ def plan_overrides(problem: Problem) -> tuple[str, ...]:
     document = problem.intent.to_dict()
     planned_around = [
         "gpusPerReplica", "maxGpusPerReplica", "cfg", "ulysses", "ring", "tensor", "fsdp", "cfgParallel",
-        "fsdpBlocksPerUnit", "compile", "attentionBackend", "vaeTileSize", "memoryReserveFraction",
-        "memoryReserveBytes",
+        "textEncoderTensor", "fsdpBlocksPerUnit", "compile", "attentionBackend", "vaeTileSize",
+        "memoryReserveFraction", "memoryReserveBytes",
     ]  # fmt: skip
     settings = [
         f"{_SPEC_NAMES.get(key, key)} = {_word(document[key])}" for key in planned_around if key in document

@@ -73,7 +73,7 @@ def _too_few_gpus(problem: Problem, nodes: Sequence[GpuNode]) -> NoPlan | None:
         intent.tensor or 1,
     )
     needed = intent.gpus_per_replica or axes[0] * axes[1] * axes[2] * axes[3]
-    needed = max(needed, 2 if intent.fsdp else 1)
+    needed = max(needed, 2 if intent.fsdp or intent.text_encoder_tensor else 1)
     if needed > 1 and (problem.device.mig or problem.device.shared):
         kind = "a MIG slice" if problem.device.mig else "shared"
         message = f"The settings need {needed} GPUs per replica, but {problem.device.name} is {kind}: use 1."

@@ -14,7 +14,7 @@ from diffusion_runtime.planning.calibrations import UNKNOWN_VERSIONS, Calibratio
 from diffusion_runtime.planning.devices import Device, device_from_product
 from diffusion_runtime.planning.documents import DtypeName, Shape, Workload
 from diffusion_runtime.planning.errors import BadRequest, UnknownHardware
-from diffusion_runtime.planning.facts import LayoutAxis, ModelFacts
+from diffusion_runtime.planning.facts import SLICEABLE_ENCODERS, LayoutAxis, ModelFacts
 from diffusion_runtime.planning.intent import MAX_GPUS, Intent
 from diffusion_runtime.planning.layouts import explicit_axes, fillable_counts
 from diffusion_runtime.planning.problem import Problem
@@ -44,6 +44,7 @@ def settle(
     _check_axes(facts, intent, guided)
     _check_counts(intent)
     _check_fsdp(facts, intent)
+    _check_text_encoders(facts, intent)
     _check_tile(facts, intent)
     dtypes = settle_dtypes(facts, intent, device)
     measured = tuple(c for c in calibrations if _concerns(c, facts, guided, device))
@@ -256,6 +257,23 @@ def _check_fsdp(facts: ModelFacts, intent: Intent) -> None:
                 f"residency.{component.name} is {mode}, but FSDP keeps its shards resident: drop one "
                 "of the two.",
             )
+
+
+def _check_text_encoders(facts: ModelFacts, intent: Intent) -> None:
+    if not intent.text_encoder_tensor:
+        return
+    if not any(component.slices for component in facts.components):
+        has = ", ".join(c.class_name for c in facts.components if c.kind == "textEncoder")
+        raise BadRequest(
+            "textEncoderTensor",
+            f"textEncoderTensor is true, but no text encoder of {facts.model.name} ({has}) has a "
+            f"tensor-parallel plan; these have: {', '.join(SLICEABLE_ENCODERS)}.",
+        )
+    if 1 in (intent.gpus_per_replica, intent.max_gpus_per_replica):
+        raise BadRequest(
+            "textEncoderTensor",
+            "textEncoderTensor is true, but one GPU has nobody to share with: use 2 or more GPUs.",
+        )
 
 
 def _check_tile(facts: ModelFacts, intent: Intent) -> None:

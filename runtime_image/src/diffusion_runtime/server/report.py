@@ -81,6 +81,7 @@ def with_ready(report: EngineReport, ranks: Sequence[Ready], driver: str | None 
             },
             "loaded_bytes": sum(rank.loaded_bytes for rank in ranks),
             "versions": versions,
+            "allocator": ranks[0].allocator,
         }
     )
 

@@ -51,7 +51,7 @@ def prepare(plan: Plan, limits: Limits, rank_arguments: Sequence[str] = RANK_ARG
         compile_environment(execution, product)  # a missing compiler is said before anything is loaded
 
     def start_group(execution: Execution) -> RankGroup:
-        environment = rank_environment(cpu_threads(execution.layout.ranks))
+        environment = rank_environment(cpu_threads(execution.layout.ranks), execution.device)
         environment |= compile_environment(execution, product)
         command = RankCommand(rank_arguments, environment)
         return RankGroup(command, execution, folder.path, limits, time.monotonic, plan.shapes, plan.guidance)
