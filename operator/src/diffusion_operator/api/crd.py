@@ -92,18 +92,26 @@ def _schema() -> Schema:
         "properties": {
             "apiVersion": {"type": "string", "description": f"Always `{API_GROUP}/{API_VERSION}`."},
             "kind": {"type": "string", "description": f"Always `{KIND}`."},
-            "metadata": {"type": "object"},
+            # Named here, so that a rule may say which field it is about.
+            "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
             "spec": spec,
             "status": status,
         },
-        **rules(
-            (
-                f"size(self.metadata.name) <= {MAX_NAME_LENGTH}",
-                f"the name may have at most {MAX_NAME_LENGTH} characters",
-            ),
-            (
-                f"self.metadata.name.matches('{NAME_PATTERN}')",
-                "the name must start with a letter and hold only a-z, 0-9 and -",
-            ),
-        ),
+        "x-kubernetes-validations": _name_rules(),
     }
+
+
+def _name_rules() -> list[dict[str, str]]:
+    pairs = (
+        (
+            f"size(self.metadata.name) <= {MAX_NAME_LENGTH}",
+            f"the name may have at most {MAX_NAME_LENGTH} characters",
+        ),
+        (
+            f"self.metadata.name.matches('{NAME_PATTERN}')",
+            "the name must start with a letter and hold only a-z, 0-9 and -",
+        ),
+    )
+    made: list[dict[str, str]] = rules(*pairs)["x-kubernetes-validations"]
+    # Without it the API server writes <nil> where the path belongs.
+    return [rule | {"fieldPath": ".metadata.name"} for rule in made]
