@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from builders.bad_resources import KINDS, BadResource, bad_resources
@@ -42,29 +40,10 @@ def test_the_parser_takes_it_or_names_the_field() -> None:
     assert named == {"spec", "metadata"}
 
 
-def test_what_the_parser_takes_the_schema_takes() -> None:
-    """Else the API server would refuse what the operator has no objection to. A null is an absent field."""
-    for bad in RESOURCES:
-        manifest = {"metadata": {"name": "good"}, "spec": bad.spec}
-        try:
-            DiffusionDeployment.parse(manifest)
-        except InvalidSpec:
-            continue
-        assert not list(problems(_without_nulls(bad.spec), SCHEMA, "spec")), (bad.kind, bad.field)
-
-
 @pytest.mark.parametrize("part", range(4))
 async def test_reconciling_ends_in_conditions_with_reasons(part: int) -> None:
     for bad in ADMITTED[part :: 4 * EVERY]:
         await _play(bad)
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nulls(entry) for key, entry in value.items() if entry is not None}
-    if isinstance(value, list):
-        return [_without_nulls(entry) for entry in value]
-    return value
 
 
 async def _play(bad: BadResource) -> None:

@@ -16,6 +16,7 @@ DESCRIPTION = (
     "works out how many GPUs a pod gets, how the model is split over them and what stays on the GPU, "
     "says why, and runs it."
 )
+NAME = f"At most {MAX_NAME_LENGTH} of a-z, 0-9 and -, starting with a letter; a Service gets the same name."
 _READY = '.status.conditions[?(@.type=="Ready")]'
 # name, type, JSON path, priority (1: only with -o wide)
 COLUMNS = (
@@ -93,7 +94,7 @@ def _schema() -> Schema:
             "apiVersion": {"type": "string", "description": f"Always `{API_GROUP}/{API_VERSION}`."},
             "kind": {"type": "string", "description": f"Always `{KIND}`."},
             # Named here, so that a rule may say which field it is about.
-            "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
+            "metadata": {"type": "object", "properties": {"name": {"type": "string", "description": NAME}}},
             "spec": spec,
             "status": status,
         },
