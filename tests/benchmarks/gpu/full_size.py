@@ -30,13 +30,15 @@ def write_full_size(model_id: str, small: Path, folder: Path, device: torch.devi
     index = json.loads((small / "model_index.json").read_text())
     if index["_class_name"] != inventory.pipeline:
         raise ValueError(f"{small} is a {index['_class_name']}, {model_id} is a {inventory.pipeline}")
-    parts = {part.name for part in inventory.parts}
+    # A part that the small folder lacks belongs to a second pipeline of the same repository.
+    inventory_parts = [part for part in inventory.parts if part.name in index]
+    parts = {part.name for part in inventory_parts}
     folder.mkdir(parents=True)
     for entry in small.iterdir():
         if entry.is_dir() and entry.name not in parts:
             shutil.copytree(entry, folder / entry.name)
     generator = torch.Generator(device).manual_seed(0)
-    for part in inventory.parts:
+    for part in inventory_parts:
         module = instantiate(part)
         target = folder / part.name
         target.mkdir()
