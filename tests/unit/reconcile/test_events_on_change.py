@@ -7,6 +7,7 @@ from typing import Any
 from diffusion_operator.reconcile.events import Change, EventRecorder, changes
 from unit.reconcile.fakecluster import FakeCluster
 from unit.reconcile.plans import NOW
+from unit.reconcile.worlds import demo, world
 
 DD = {"metadata": {"name": "demo", "namespace": "team", "uid": "u1"}}
 PLAN = {
@@ -96,3 +97,12 @@ async def test_another_note_is_another_event() -> None:
     for note in ("one", "two"):
         await recorder.post(DD, Change("Normal", "Planned", "Plan", note))
     assert len(cluster.events) == 2
+
+
+async def test_a_note_is_cut_by_bytes_as_the_api_server_counts() -> None:
+    made = world(2)
+    made.cluster.submit(demo(hardware={"nodeSelector": {"模" * 1000: "x"}}))
+    await made.settle()
+    (event,) = made.cluster.events.values()
+    assert 1000 < len(event["note"].encode()) <= 1024
+    assert "模模" in event["note"]

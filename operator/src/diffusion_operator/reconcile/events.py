@@ -22,7 +22,7 @@ from diffusion_operator.kube.resources import EVENTS, JsonObject
 logger = logging.getLogger(__name__)
 
 REPORTING_CONTROLLER = "diffusion-operator.io/operator"
-LONGEST_NOTE = 1024
+LONGEST_NOTE = 1024  # bytes; whoever writes other letters has fewer of them
 REMEMBERED_EVENTS = 4096
 QUIET_REASONS = frozenset({"Ready", "Planned", "Progressing", "Suspended"})
 
@@ -105,7 +105,7 @@ class EventRecorder:
             "type": change.type,
             "reason": change.reason,
             "action": change.action,
-            "note": change.note[:LONGEST_NOTE],
+            "note": change.note.encode()[:LONGEST_NOTE].decode(errors="ignore"),
             "reportingController": REPORTING_CONTROLLER,
             "reportingInstance": self._instance[:128],
             "regarding": {
