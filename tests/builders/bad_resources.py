@@ -144,7 +144,8 @@ def _values(site: Site) -> Iterator[tuple[str, Any]]:
 
 def _quantities(schema: Schema) -> Iterator[tuple[str, Any]]:
     yield from (("beyond", value) for value in QUANTITIES)
-    yield from (("wrong type", value) for value in (1.5, True, [], {}))
+    others: tuple[Any, ...] = (1.5, True, [], {})
+    yield from (("wrong type", value) for value in others)
     yield "unicode", "１Gi"
     yield "1 MiB", "1" * MIB
 

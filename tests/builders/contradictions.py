@@ -6,7 +6,7 @@ from typing import Any
 
 _PVC = {"pvc": {"claimName": "no-such-claim"}}
 _HUB = {"huggingFace": {"repo": "owner/name"}}
-_SCRATCH = {"emptyDir": {}}
+_SCRATCH: dict[str, Any] = {"emptyDir": {}}
 
 
 def _volumes(*volumes: dict[str, Any]) -> dict[str, Any]:
