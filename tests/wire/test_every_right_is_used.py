@@ -52,6 +52,9 @@ class NoReports:
     async def read(self, pod_ip: str) -> Any:
         raise ReportUnavailable("no engine in this test")
 
+    async def progress(self, pod_ip: str) -> Any:
+        raise ReportUnavailable("no fetch in this test")
+
 
 class Story:
     """One deployment's life, step by step; what the role forbids is noted and the next step is tried."""

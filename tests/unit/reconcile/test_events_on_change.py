@@ -15,6 +15,7 @@ from diffusion_operator.reconcile.event_sender import EventSender
 from diffusion_operator.reconcile.events import Change, changes
 from unit.reconcile.fakecluster import FakeCluster
 from unit.reconcile.plans import NOW
+from unit.reconcile.worlds import demo, world
 
 DD = {"metadata": {"name": "demo", "namespace": "team", "uid": "u1"}}
 PLAN = {
@@ -202,3 +203,12 @@ def test_a_stop_does_not_wait_for_an_api_server_that_is_away() -> None:
         assert dropped == {"stopped": 3}
 
     simulate(case)
+
+
+async def test_a_note_is_cut_by_bytes_as_the_api_server_counts() -> None:
+    made = world(2)
+    made.cluster.submit(demo(hardware={"nodeSelector": {"模" * 1000: "x"}}))
+    await made.settle()
+    (event,) = made.cluster.events.values()
+    assert 1000 < len(event["note"].encode()) <= 1024
+    assert "模模" in event["note"]

@@ -22,13 +22,16 @@ class Claim:
     group: str | None = None
     reserved: bool = False
     top_up: bool = False
+    plan_hash: str | None = None
+    """Plan that the pod follows; None for reservations, foreign pods and pods that are terminating."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeCapacity:
     """One node as one owner sees it. `holders` are (name, GPUs), most first, without the owner itself.
 
-    `room` is what the node agent measured, None where no report counts.
+    `room` is what the node agent measured, None where no report counts. `staying` are GPUs that the owner's
+    own pods hold, by the plan that they follow; they stay there even when no new pod may come.
     """
 
     node: Node
@@ -37,6 +40,11 @@ class NodeCapacity:
     host_free_bytes: int
     holders: tuple[tuple[str, int], ...] = ()
     room: MeasuredRoom | None = None
+    staying: tuple[tuple[str, int], ...] = ()
+
+    def held_by(self, plan_hash: str) -> int:
+        """GPUs that the owner's pods of this plan hold."""
+        return min(self.free, sum(gpus for held, gpus in self.staying if held == plan_hash))
 
 
 def pack(free: Mapping[str, int], gpus: int, count: int) -> list[str]:

@@ -141,9 +141,12 @@ class Ledger:
     def _view(self, node: Node, owner: str | None, resource_name: str) -> NodeCapacity:
         total, gpus, memory, own_memory = node.extended.get(resource_name, 0), 0, 0, 0
         holders: dict[str, int] = {}
+        staying: Counter[str] = Counter()
         for claim in self.claims.get(node.name, ()):
             if owner is not None and claim.owner == owner:
                 own_memory += 0 if claim.reserved else claim.memory_bytes
+                if claim.plan_hash and claim.resource_name == resource_name:
+                    staying[claim.plan_hash] += claim.gpus
                 continue
             memory += claim.memory_bytes
             if claim.resource_name == resource_name and claim.gpus:
@@ -153,7 +156,7 @@ class Ledger:
         ranked = tuple(sorted(holders.items(), key=lambda item: (-item[1], item[0])))
         host = self._host_free_bytes(node, memory, own_memory)
         room = self._room(node.name, owner)
-        return NodeCapacity(node, total, max(0, total - gpus), host, ranked, room)
+        return NodeCapacity(node, total, max(0, total - gpus), host, ranked, room, tuple(staying.items()))
 
     def _host_free_bytes(self, node: Node, taken_bytes: int, own_bytes: int) -> int:
         """By requests; by measurement where it says less. What own pods asked for counts as free again."""
@@ -290,7 +293,8 @@ def _pod_claims(pod: Pod) -> list[Claim]:
     claims = []
     for index, (resource, amount) in enumerate(sorted(resources.items())):
         memory = pod.memory_bytes if index == 0 else 0
-        claims.append(Claim(holder, pod.owner, pod.node or "", resource, amount, memory, pod.group))
+        claim = Claim(holder, pod.owner, pod.node or "", resource, amount, memory, pod.group)
+        claims.append(claim if pod.terminating else replace(claim, plan_hash=pod.plan_hash))
     return claims
 
 

@@ -39,6 +39,8 @@ class Candidate:
     down: str | None
     future: bool = False
     """A node that a pool may bring; it is `down` until then."""
+    lost_label: bool = False
+    """A node whose labels no longer say what it is; it is `down`, and only pods that run there count."""
 
     # A candidate is shared by all decisions until its node changes, so what follows is worked out once.
 
@@ -62,11 +64,12 @@ class Candidate:
         """GPUs that can be used now by new pods that need so many bytes on each."""
         return self.free if self.free_bytes >= needed_bytes else 0
 
-    def keeping(self, needed_bytes: int) -> int:
-        """The same for a plan that exists: its pods stay on the GPUs that they hold."""
+    def keeping(self, needed_bytes: int, plan_hash: str) -> int:
+        """The same for a plan that exists: its pods stay on the GPUs that they hold, cordoned or not."""
+        free = self.capacity.held_by(plan_hash) if self.down else self.capacity.free
         if self._measured is None:
-            return self.roomy(needed_bytes)
-        return self._measured.fitting(self.free, needed_bytes)
+            return free if self.free_bytes >= needed_bytes else 0
+        return self._measured.fitting(free, needed_bytes)
 
     @cached_property
     def free_node(self) -> GpuNode:
@@ -134,10 +137,10 @@ class Group:
     def _room(self, plan: Plan, *, future: bool = False, staying: bool = False) -> dict[str, int]:
         """GPUs of each node that pods of this plan could use."""
         needed = needed_bytes(plan)
-        usable = [c for c in self.candidates if (c.future if future else not c.down)]
+        usable = [c for c in self.candidates if (c.future if future else staying or not c.down)]
         gpus = {
             c.capacity.node.name: (
-                c.capacity.free if future else c.keeping(needed) if staying else c.roomy(needed)
+                c.capacity.free if future else c.keeping(needed, plan.hash) if staying else c.roomy(needed)
             )
             for c in usable
         }
@@ -336,7 +339,7 @@ def _device(
     fallback = pool.product if pool else f"unknown-{(labels.memory_bytes or 0) // MIB}MiB"
     product = labels.product or fallback
     memory = labels.memory_bytes or (pool.gpu_memory_bytes if pool else None)
-    device = _labelled(product, memory, labels.shared)
+    device = labelled_device(product, memory, labels.shared)
     if device is None:
         return None, ("unknown", f"has GPUs of the unknown product {product} and no label {resource}.memory")
     reason = excluded(device, product, spec)
@@ -356,7 +359,7 @@ def excluded(device: Device, product: str, spec: DiffusionDeploymentSpec) -> tup
 
 
 @lru_cache(maxsize=1024)
-def _labelled(product: str, memory_bytes: int | None, shared: bool) -> Device | None:
+def labelled_device(product: str, memory_bytes: int | None, shared: bool) -> Device | None:
     """The device of these labels, one object for all nodes that have them."""
     try:
         device = device_from_product(product, memory_bytes=memory_bytes)

@@ -14,7 +14,7 @@ from diffusion_operator.api.names import GROUP_VERSION, KIND
 from diffusion_operator.kube.resources import EVENTS, JsonObject
 
 REPORTING_CONTROLLER = "diffusion-operator.io/operator"
-LONGEST_NOTE = 1024
+LONGEST_NOTE = 1024  # bytes; whoever writes other letters has fewer of them
 QUIET_REASONS = frozenset({"Ready", "Planned", "Progressing", "Suspended"})
 
 
@@ -61,7 +61,7 @@ def event_manifest(metadata: JsonObject, name: str, change: Change, instance: st
         "type": change.type,
         "reason": change.reason,
         "action": change.action,
-        "note": change.note[:LONGEST_NOTE],
+        "note": change.note.encode()[:LONGEST_NOTE].decode(errors="ignore"),
         "reportingController": REPORTING_CONTROLLER,
         "reportingInstance": instance[:128],
         "regarding": {

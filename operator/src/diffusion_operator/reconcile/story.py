@@ -135,7 +135,7 @@ class Reconciler:
         self._terms = terms
         self._now = now
         self._writer = ChildWriter(client)
-        self._models = Models(client, mirror, self._writer, settings, now)
+        self._models = Models(client, mirror, self._writer, settings, now, reports)
         self._status = StatusWriter(client)
         self.events = EventSender(client, instance, now, dropped=event_dropped)
         self.waiting: set[DeploymentKey] = set()

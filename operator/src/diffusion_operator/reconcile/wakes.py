@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from diffusion_operator.inventory.gpu_nodes import GpuNodeReport
 from diffusion_operator.inventory.objects import Pod
 from diffusion_operator.kube.resources import (
     DEPLOYMENTS,
@@ -45,10 +46,13 @@ class Wakes:
     def __init__(self, bell: Bell, namespaces: tuple[str, ...] = ()) -> None:
         self._bell = bell
         self._namespaces = namespaces
+        self._agents: dict[Identity, str] = {}  # uid of the pod that wrote each GPUNode
 
     def __call__(
         self, resource: Resource, identity: Identity, before: Entry | None, after: Entry | None, own: bool
     ) -> None:
+        if resource is GPU_NODES:
+            self._note_agent(identity, after)
         if resource in _CAPACITY:
             if (before and before.view) != (after and after.view):
                 self._bell.now(CAPACITY)
@@ -57,8 +61,24 @@ class Wakes:
             self._deployment(identity, before, after)
         elif not own:
             self._child(resource, before, after)
-        if resource is PODS and _holds_gpus(before) and not _holds_gpus(after):
+        if resource is PODS and (
+            (_holds_gpus(before) and not _holds_gpus(after)) or self._agent_turned(before, after)
+        ):
             self._bell.now(CAPACITY)
+
+    def _note_agent(self, identity: Identity, after: Entry | None) -> None:
+        report = after.view if after is not None else None
+        if isinstance(report, GpuNodeReport):
+            self._agents[identity] = report.reporter_uid
+        else:
+            self._agents.pop(identity, None)
+
+    def _agent_turned(self, before: Entry | None, after: Entry | None) -> bool:
+        """Whether the pod of a node agent became ready or ceased to be, so that its report counts or not."""
+        entry = after or before
+        if entry is None or entry.uid not in self._agents.values():
+            return False
+        return _is_ready(before) != _is_ready(after)
 
     def _deployment(self, identity: Identity, before: Entry | None, after: Entry | None) -> None:
         # Only we write the status. The answer to that write may bring a spec that changed meanwhile.
@@ -105,6 +125,11 @@ def _generation(entry: Entry) -> Any:
 def _holds_gpus(entry: Entry | None) -> bool:
     pod = entry.view if entry is not None else None
     return isinstance(pod, Pod) and pod.node is not None and not pod.terminal and bool(pod.extended)
+
+
+def _is_ready(entry: Entry | None) -> bool:
+    pod = entry.view if entry is not None else None
+    return isinstance(pod, Pod) and pod.ready and not pod.terminating and not pod.terminal
 
 
 def _placements(entry: Entry | None) -> Any:
