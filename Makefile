@@ -50,7 +50,9 @@ check: setup ## Lint, types, import layers, generated files, chart
 
 test: check ## What CI runs: check, then unit, engine, wire and cluster tests
 	@$(local) prepare
-	@$(pytest) tests/unit tests/engine tests/wire tests/cluster
+	@# Engine tests compute on one core, cluster tests mostly wait: together they take as long as the longer.
+	@$(tools) && $(venv)/python tests/builders/side_by_side.py \
+	  tests/engine tests/unit,tests/wire,tests/cluster -- $(ARGS)
 
 test-unit: setup ## Pure functions, rendered manifests, the chart
 	@$(local) unit-tools

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from diffusion_operator.inventory.ledger import pack
+from diffusion_operator.inventory.claims import pack
 from diffusion_operator.kube.resources import DIFFUSION_DEPLOYMENTS
 from unit.reconcile.fakecluster import GPU, FakeCluster
 

@@ -9,6 +9,7 @@ import json
 import sys
 
 from builders import parity_result as parity
+from full.bad_resources import results as bad_resources
 from full.chart import outcome as chart
 from full.cluster_faults import results as cluster_faults
 from full.faults import results as faults
@@ -17,6 +18,7 @@ from full.scale import test_a_thousand as scale
 from full.soak import test_flat_memory as soak
 
 SUITES = {
+    "bad_resources": bad_resources,
     "chart": chart,
     "cluster_faults": cluster_faults,
     "faults": faults,

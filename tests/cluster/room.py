@@ -15,7 +15,8 @@ from localcluster.kindcluster import Cluster
 from localcluster.portforward import forwarded
 
 DEPLOYMENT_LABEL = "diffusion-operator.io/deployment"
-READY_SECONDS = 150
+READY_SECONDS = 300
+"""Many start at the same time; only what never comes is to fail."""
 
 
 def manifest(name: str, **spec: Any) -> Object:

@@ -26,6 +26,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("unknown-field", {"perfomance": {}}, "perfomance"),
 ]
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @pytest.mark.parametrize(("name", "spec", "named"), CASES, ids=[case[0] for case in CASES])

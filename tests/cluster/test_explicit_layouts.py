@@ -33,11 +33,15 @@ def _picture(room: Room, name: str) -> np.ndarray:
     return np.asarray(Image.open(BytesIO(raw)).convert("RGB")).astype(int)
 
 
-@pytest.mark.parametrize(("name", "spec", "layout"), CASES, ids=[case[0] for case in CASES])
+AHEAD = [
+    pytest.param(*case, id=case[0], marks=pytest.mark.ahead(manifest(case[0], **case[1]))) for case in CASES
+]
+
+
+@pytest.mark.parametrize(("name", "spec", "layout"), AHEAD)
 def test_same_picture_explicitly(
     room: Room, served: Room, name: str, spec: dict[str, Any], layout: str
 ) -> None:
-    room.apply(manifest(name, **spec))
     plan = room.await_ready(name)["status"]["plan"]
     assert plan["layoutSummary"] == layout
     assert plan["residency"]["transformer"] == spec.get("residency", {}).get("transformer", "resident")

@@ -10,7 +10,7 @@ from cluster.conftest import SERVED
 from cluster.room import Room, condition, manifest
 
 CASES: list[tuple[str, dict[str, Any], str, list[str]]] = [
-    ("more-gpus-than-a-node", {"parallelism": {"gpusPerReplica": 16}}, "InsufficientGPUs", ["16", "8"]),
+    ("more-gpus-than-a-node", {"parallelism": {"gpusPerReplica": 32}}, "InsufficientGPUs", ["32", "16"]),
     ("no-such-node", {"hardware": {"productIn": ["NVIDIA-B200"]}}, "NoGPUNodes", ["B200"]),
     (
         "unknown-builtin",
@@ -38,12 +38,12 @@ def test_stalled_in_one_sentence(
 def test_previous_pods_keep_serving(served: Room) -> None:
     (before,) = served.pods(SERVED)
     served.kubectl(
-        "patch", "dd", SERVED, "--type=merge", "-p", '{"spec":{"parallelism":{"gpusPerReplica":16}}}'
+        "patch", "dd", SERVED, "--type=merge", "-p", '{"spec":{"parallelism":{"gpusPerReplica":32}}}'
     )
     try:
         stalled = condition(served.await_stalled(SERVED), "Stalled")
+        assert "32" in stalled["message"]
         assert "16" in stalled["message"]
-        assert "8" in stalled["message"]
         (during,) = served.pods(SERVED)
         assert during["metadata"]["uid"] == before["metadata"]["uid"]
         with served.client(SERVED) as client:

@@ -13,12 +13,12 @@ from localcluster.gpunodes import set_gpus
 TWO_GPUS = {"parallelism": {"gpusPerReplica": 2, "cfg": 2}, "workload": {"guidance": "on"}}
 
 
-@pytest.mark.usefixtures("gpus")
+@pytest.mark.ahead(manifest("first", **TWO_GPUS))
+@pytest.mark.usefixtures("gpus", "alone")
 def test_one_waits_with_numbers_and_runs_when_gpus_appear(served: Room, room: Room) -> None:
     held = sum(gpus_of(pod) for pod in served.pods(SERVED))
-    set_gpus(room.cluster, held + 2)
-    room.apply(manifest("first", **TWO_GPUS))
     room.await_ready("first")
+    set_gpus(room.cluster, held + 2)
 
     room.apply(manifest("second", **TWO_GPUS))
     waiting = room.await_dd("second", lambda dd: is_true(dd, "Reconciling"), "waits")

@@ -16,9 +16,10 @@ import pytest
 import yaml
 
 from builders.fake_nvml import GIB, LIBRARY, STATE_VARIABLE, FakeGpu, build_fake_nvml, fake_nvml_state
+from cluster.conftest import GPUS
 from cluster.room import Room, manifest, pod_is_ready
 from cluster.watching import Object, State, await_state
-from localcluster.gpunodes import H100
+from localcluster.gpunodes import H100, set_gpus
 from localcluster.install import CHART, helm
 from localcluster.kindcluster import Cluster
 from localcluster.settings import HELM_RELEASE, OPERATOR_NAMESPACE
@@ -27,6 +28,7 @@ from localcluster.shell import CommandError, run
 AGENT = "diffusion-operator-node-agent"
 TOTAL = H100.memory_mib * 2**20
 STATE_FILE = "/tmp/nvml-state"
+SHOWN = 8
 
 
 class Agents:
@@ -48,7 +50,8 @@ class Agents:
     def show(self, used_gib: float) -> None:
         """Eight GPUs with so much in use on each."""
         gpus = [
-            FakeGpu(f"GPU-{i}", int(used_gib * GIB), TOTAL, product="NVIDIA H100 80GB HBM3") for i in range(8)
+            FakeGpu(f"GPU-{i}", int(used_gib * GIB), TOTAL, product="NVIDIA H100 80GB HBM3")
+            for i in range(SHOWN)
         ]
         pod = self.pod(runs_patched, "the agent runs with the fake library")["metadata"]["name"]
         words = ["exec", "-i", pod, "-n", AGENT, "--", "sh", "-c", f"cat > {STATE_FILE}.new"]
@@ -113,6 +116,7 @@ def switch(cluster: Cluster, *settings: str) -> None:
 def agents(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agents]:
     """The chart with the node agent, and the fake library in its pod; without it again afterwards."""
     library = build_fake_nvml(tmp_path_factory.mktemp("nvml"))
+    set_gpus(cluster, SHOWN)
     try:
         switch(cluster, "nodeAgent.enabled=true", "nodeAgent.runtimeClassName=")
         here = Agents(cluster)
@@ -137,6 +141,7 @@ def agents(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     finally:
         switch(cluster, "nodeAgent.enabled=false")
         cluster.kubectl("delete", "gpunodes", "--all")
+        set_gpus(cluster, GPUS)
 
 
 def plan_of(room: Room, name: str) -> Object:

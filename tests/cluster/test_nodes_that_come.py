@@ -27,17 +27,14 @@ POOL = {
 @pytest.fixture
 def pool(cluster: Cluster) -> Iterator[None]:
     """The operator knows the pool while the test runs; its nodes are gone afterwards."""
-    _set(cluster, f"DIFFUSION_NODE_POOLS={json.dumps([POOL])}")
-    yield
-    _set(cluster, "DIFFUSION_NODE_POOLS-")
-    cluster.kubectl("delete", "node", "-l", "pool=burst", "--wait=false")
-
-
-def _set(cluster: Cluster, variable: str) -> None:
     where = ("-n", OPERATOR_NAMESPACE)
-    cluster.kubectl(*where, "set", "env", "deployment", "--all", variable)
+    setting = (*where, "set", "env", "deployment", "--all")
+    cluster.kubectl(*setting, f"DIFFUSION_NODE_POOLS={json.dumps([POOL])}")
     (name,) = cluster.kubectl(*where, "get", "deployment", "-o", "name").split()
     cluster.kubectl(*where, "rollout", "status", name, "--timeout=90s")
+    yield
+    cluster.kubectl(*setting, "DIFFUSION_NODE_POOLS-")  # the next test waits for what it needs
+    cluster.kubectl("delete", "node", "-l", "pool=burst", "--wait=false")
 
 
 @pytest.mark.usefixtures("pool")

@@ -20,6 +20,12 @@ PRIVILEGED = {
     "metadata": {"name": "root"},
     "spec": {"containers": [{"name": "c", "image": "x", "securityContext": {"privileged": True}}]},
 }
+KEYS = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "keys"},
+    "stringData": {"demo": "sk-right"},
+}
 
 # Says of each rank process whether the key is in its environment.
 RANKS = """
@@ -44,9 +50,8 @@ def test_other_pods_are_refused_here(served: Room) -> None:
         assert f'"{RESTRICTED[0]}":"{RESTRICTED[1]}"' in labels
 
 
+@pytest.mark.ahead(KEYS, manifest("locked", service={"apiKeySecretRef": {"name": "keys", "key": "demo"}}))
 def test_the_key_opens_the_service_and_nothing_else_does(room: Room) -> None:
-    room.kubectl("create", "secret", "generic", "keys", "--from-literal=demo=sk-right")
-    room.apply(manifest("locked", service={"apiKeySecretRef": {"name": "keys", "key": "demo"}}))
     room.await_ready("locked")
     (policy,) = room.kubectl("get", "networkpolicy", "-o", "name").split()
     assert policy.endswith("/locked")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cluster.room import Room, condition, is_true, manifest
 
 
+@pytest.mark.ahead(manifest("back"))
 def test_a_plan_that_cannot_start_is_taken_back(room: Room) -> None:
-    room.apply(manifest("back"))
     before = room.await_ready("back")["status"]["plan"]["hash"]
     (old,) = (pod["metadata"]["name"] for pod in room.pods("back"))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from cluster.room import Room, manifest, pod_is_ready
 from cluster.watching import Object, State, await_state
 
@@ -32,8 +34,8 @@ def _served_by(plan_hash: str, state: State) -> bool:
     return annotations == [plan_hash] and pod_is_ready(live[0])
 
 
+@pytest.mark.ahead(manifest("follow"))
 def test_pods_follow_the_spec_and_deletion_leaves_nothing(room: Room) -> None:
-    room.apply(manifest("follow"))
     before = room.await_ready("follow")["status"]["plan"]
 
     shape = {"width": 64, "height": 64, "steps": 4}

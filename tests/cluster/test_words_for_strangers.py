@@ -4,10 +4,13 @@ why.
 
 from __future__ import annotations
 
+import pytest
+
 from cluster.conftest import SERVED
 from cluster.room import Room
 
 COLUMNS = ["NAME", "READY", "MODE", "GPUS", "LAYOUT", "PEAK", "REPLICAS", "REASON", "AGE"]
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def test_get_shows_what_was_decided(served: Room) -> None:

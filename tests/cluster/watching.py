@@ -12,6 +12,8 @@ from localcluster.kindcluster import Cluster
 
 Object = dict[str, Any]
 State = dict[str, Object]
+EVERYWHERE = ""
+"""In place of a namespace: all of them."""
 
 
 def await_state(
@@ -27,7 +29,8 @@ def await_state(
     """Watch objects of one kind until ``holds`` (over name -> object) is true; AssertionError with the last
     state if never.
     """
-    words = ["get", resource, "-n", namespace, "-o", "json"] + (["-l", selector] if selector else [])
+    where = ["--all-namespaces"] if namespace == EVERYWHERE else ["-n", namespace]
+    words = ["get", resource, *where, "-o", "json"] + (["-l", selector] if selector else [])
     listed: list[Object] = json.loads(cluster.kubectl(*words))["items"]
     state = {entry["metadata"]["name"]: entry for entry in listed}
     if holds(state):

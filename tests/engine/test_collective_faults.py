@@ -30,6 +30,7 @@ async def lost(engine: Engine) -> GroupFailed:
     return failed.value
 
 
+@pytest.mark.timeout(900)  # six starts of real ranks
 async def test_faults_inside_a_collective_leave_the_server_up(tmp_path: Path) -> None:
     """Three groups, as starting real ranks is slow: out of memory, then stuck, then a picture."""
     command = (sys.executable, "-P", str(FAULTY_RANK), str(tmp_path), "oom", "stuck")

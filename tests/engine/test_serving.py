@@ -120,7 +120,7 @@ def test_twenty_requests_in_a_row_leave_memory_flat(server: RealServer) -> None:
 
 def test_sigterm_finishes_what_was_accepted_and_nothing_more(server: RealServer) -> None:
     with ThreadPoolExecutor(1) as pool:
-        accepted = pool.submit(server.post, prompt="a", num_inference_steps=400)
+        accepted = pool.submit(server.post, prompt="a", num_inference_steps=150)
         server.until(server.running)
         server.process.send_signal(signal.SIGTERM)
         server.until(lambda: not server.ready())

@@ -235,8 +235,12 @@ class ClusterApi:
         elif status:
             return await cluster.apply_status(body)
         else:
+            if request.method == "POST":
+                name = body["metadata"]["name"]
             if namespace in self.terminating and (resource.plural, namespace, name) not in cluster.objects:
                 raise ApiError(f"namespace {namespace} is being terminated", status=403)
+            if request.method == "POST":
+                return await cluster.create(resource, body)
             return await cluster.apply(body, force=query["force"] == "true")
         return {}
 

@@ -32,6 +32,7 @@ from diffusion_operator.kube.resources import (
 )
 from diffusion_operator.kube.rest import ClientSettings, RestKubeClient
 from diffusion_operator.reconcile.children import ANNOTATION_APPLIED_HASH
+from diffusion_operator.reconcile.hints import Hints
 from diffusion_operator.reconcile.keys import Key
 from diffusion_operator.reconcile.metrics import Metrics
 from diffusion_operator.reconcile.mirror import Mirror
@@ -76,7 +77,7 @@ class Operator:
         self.queue: KeyedQueue[Key] = KeyedQueue(self.loop)
         self.reconciler = Reconciler(self.client, self.mirror, api.cluster, SETTINGS, instance=name, now=now)
         self.reconciler._capacity._monotonic = self.loop.time
-        self.mirror.on_change(Wakes(self.queue.add))
+        self.mirror.on_change(Wakes(Hints(self.queue, self.loop.time)))
         api.killers[name] = self.kill
         api.listeners[name] = self._hear
         self._tasks = [self.loop.create_task(part) for part in self._parts()]
@@ -143,7 +144,8 @@ class Operator:
             await mend_silent_watches(self.client, self.streams)
 
         workers = [work_when_leading() for _ in range(WORKERS)]
-        return [lead(), *workers, resync_when_leading(), bookmarks(), mend()]
+        telling = self.reconciler.events.run()
+        return [lead(), *workers, telling, resync_when_leading(), bookmarks(), mend()]
 
     def _hear(self, resource: Resource, event: JsonObject) -> None:
         if self.alive and self.thawed.is_set() and resource not in self.deaf:

@@ -53,6 +53,9 @@ class NoReports:
     async def read(self, pod_ip: str) -> Any:
         raise ReportUnavailable("no engine in this test")
 
+    async def progress(self, pod_ip: str) -> Any:
+        raise ReportUnavailable("no fetch in this test")
+
 
 class Story:
     """One deployment's life, step by step; what the role forbids is noted and the next step is tried."""
@@ -88,7 +91,11 @@ class Story:
         try:
             mirror = Mirror()
             await mirror.refresh(self.client)
-            await Reconciler(self.client, mirror, NoReports(), given).reconcile(KEY)
+            reconciler = Reconciler(self.client, mirror, NoReports(), given)
+            try:
+                await reconciler.reconcile(KEY)
+            finally:
+                await reconciler.events.flush()
         except Forbidden as error:
             self.forbidden.append(str(error))
 

@@ -98,6 +98,8 @@ async def test_who_loses_the_lease_ends_at_once_and_writes_no_more(tmp_path: Pat
     lost: list[str] = []
     async with running(tmp_path, held_by=None, lost=lost) as (api, process, _):
         await asyncio.wait_for(api.wait_for_request(lambda seen: seen.path == f"{DEMO}/status"), 30)
+        # The Event of that status follows it.
+        await asyncio.wait_for(api.wait_for_request(lambda seen: seen.path.endswith("/events")), 30)
         await asyncio.wait_for(api.wait_for_watches(DDS), 30)
         written = len(writes(api))
         put_lease(api, "a thief")

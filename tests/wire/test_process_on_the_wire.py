@@ -84,10 +84,10 @@ async def test_it_starts_says_why_rests_and_stops_on_sigterm(
         # SIGTERM lets the running reconcile end, so this is all that was ever written.
         writes = [seen for seen in api.writes() if not seen.path.endswith("selfsubjectaccessreviews")]
         assert [(seen.method, seen.path.rsplit("/", 1)[1]) for seen in writes] == [
-            ("POST", "events"),
             ("PATCH", "status"),
+            ("POST", "events"),
         ]
-        event, status = writes[0].body, writes[1].body["status"]
+        status, event = writes[0].body["status"], writes[1].body
         assert (event["type"], event["reason"], event["reportingInstance"]) == (
             "Warning",
             "NoGPUNodes",

@@ -19,6 +19,7 @@ from diffusion_operator.reconcile.mirror import Mirror
 from diffusion_operator.reconcile.streams import SILENT_AFTER_S, Streams
 from diffusion_operator.reconcile.wakes import Wakes
 from diffusion_operator.watch import UNUSED_FINALIZER, watch
+from unit.reconcile.bells import OneBell
 from wire.fakeapi import FakeApi, fake_api, kubeconfig
 
 DDS = "/apis/diffusion-operator.io/v1alpha1/diffusiondeployments"
@@ -55,7 +56,7 @@ class Watched:
         self.api = api
         self.keys: asyncio.Queue[Key] = asyncio.Queue()
         self.mirror = Mirror()
-        self.mirror.on_change(Wakes(self.keys.put_nowait))
+        self.mirror.on_change(Wakes(OneBell(self.keys.put_nowait)))
         self.streams = Streams(self.mirror)
 
     async def next(self) -> Key:

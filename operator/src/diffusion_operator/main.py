@@ -23,6 +23,7 @@ from diffusion_operator.kube.reports import HttpReportReader
 from diffusion_operator.kube.rest import RestKubeClient, load_configuration
 from diffusion_operator.logs import configure_logging
 from diffusion_operator.preconditions import Preconditions
+from diffusion_operator.reconcile.hints import Hints
 from diffusion_operator.reconcile.keys import Key
 from diffusion_operator.reconcile.metrics import Metrics
 from diffusion_operator.reconcile.mirror import Mirror
@@ -37,6 +38,7 @@ from diffusion_operator.watch import watch
 logger = logging.getLogger("diffusion_operator")
 
 DRAIN_S = 10.0
+EVENTS_DRAIN_S = 5.0
 LEASE_TIMEOUT_S = 5.0
 
 
@@ -117,9 +119,11 @@ async def _serve(parts: _Parts, end_at_once: Callable[[], None]) -> None:
         settings.render,
         instance=settings.instance,
         terms=settings.terms,
+        event_dropped=parts.metrics.event_dropped,
     )
     parts.metrics.watch_queue(lambda: len(queue), lambda: queue.oldest_s, lambda: len(reconciler.waiting))
-    mirror.on_change(Wakes(queue.add, settings.namespaces))
+    parts.metrics.watch_capacity(reconciler.gpu_totals)
+    mirror.on_change(Wakes(Hints(queue, loop.time), settings.namespaces))
     leading, caught_up = asyncio.Event(), asyncio.Event()
     stop, watch_started = asyncio.Event(), asyncio.Event()
     _on_signals(loop, stop)
@@ -140,6 +144,7 @@ async def _serve(parts: _Parts, end_at_once: Callable[[], None]) -> None:
     async with asyncio.TaskGroup() as group:
         # All of these exist before kopf: when it ends it cancels every task that is younger than itself.
         workers = [group.create_task(work_when_leading()) for _ in range(settings.workers)]
+        telling = group.create_task(reconciler.events.run())
         election = group.create_task(_lead(parts.lease, leading, end_at_once))
         others = [
             group.create_task(resync_when_leading()),
@@ -153,10 +158,14 @@ async def _serve(parts: _Parts, end_at_once: Callable[[], None]) -> None:
         queue.close()
         if caught_up.is_set():
             await asyncio.wait(workers, timeout=DRAIN_S)
-        for task in (*workers, election):
+        for task in (*workers, telling):
             task.cancel()
+        await asyncio.wait([*workers, telling])
+        # While the Lease is still ours. What could not be told in time is dropped.
+        await reconciler.events.end(EVENTS_DRAIN_S)
+        election.cancel()
         # Only when nothing of ours writes any more may another replica begin.
-        await asyncio.wait([*workers, election])
+        await asyncio.wait([election])
         if parts.lease is not None:
             await parts.lease.release()
         for task in (*others, watching):

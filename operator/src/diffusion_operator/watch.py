@@ -1,7 +1,9 @@
 """The only file that knows kopf: its lists and events feed the mirror, and nothing else happens here.
 
-kopf is transport. No stateful handler, index, timer, peering, webhook or finalizer is used: with `on.event`
-alone it sends no write request. The settings and their reasons were measured on 1.45.2.
+kopf is transport: it lists, watches, resumes and starts over. Both reach the mirror on their way through the
+session (`kube.listening`); the handlers say what to watch and get what the session does not take. No stateful
+handler, index, timer, peering, webhook or finalizer is used: with `on.event` alone it sends no write request.
+The settings and their reasons were measured on 1.45.2.
 """
 
 from __future__ import annotations

@@ -171,13 +171,21 @@ class Operator:
                 return 0, ""
 
     async def calls(self) -> dict[str, float]:
-        """Requests to the API server so far: reads and writes, Lease aside."""
+        """Requests to the API server so far: reads, writes (Lease aside), and the Events among the writes."""
         _, text = await self.get("metrics")
-        counted = {"reads": 0.0, "writes": 0.0}
+        counted = {"reads": 0.0, "writes": 0.0, "events": 0.0}
         pattern = r"diffusion_operator_api_calls_total\{(.*?)\} (\S+)"
         for labels, value in re.findall(pattern, text):
             counted["reads" if 'verb="GET"' in labels else "writes"] += float(value)
+            counted["events"] += float(value) if 'resource="events"' in labels else 0.0
         return counted
+
+    async def reconciles(self) -> float:
+        """Reconciles so far, however they ended."""
+        _, text = await self.get("metrics")
+        return sum(
+            map(float, re.findall(r"^diffusion_operator_reconciles_total\S* (\S+)", text, re.MULTILINE))
+        )
 
     async def queue_depth(self) -> float:
         _, text = await self.get("metrics")

@@ -6,7 +6,7 @@ All else is what the image runs: `python -m full.scale.operator_process` takes t
 from __future__ import annotations
 
 from diffusion_operator import main as operator
-from diffusion_operator.kube.reports import ReportUnavailable
+from diffusion_operator.kube.reports import FetchProgress, ReportUnavailable
 from diffusion_operator.kube.resources import PODS, Resource
 from diffusion_operator.reconcile.mirror import Entry, Identity, Mirror
 from diffusion_runtime.planning.documents import EngineReport
@@ -41,6 +41,9 @@ class StubReports:
             ranks=1,
             planned_peak_per_gpu_bytes=1,
         )
+
+    async def progress(self, pod_ip: str) -> FetchProgress:
+        raise ReportUnavailable(f"nothing is fetched at {pod_ip}")
 
     async def close(self) -> None:
         """Nothing is open."""

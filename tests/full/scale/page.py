@@ -17,6 +17,7 @@ def page(document: dict[str, Any], concurrency: int) -> str:
         f"| {name} | {measured[name]} | {limit} | {'yes' if measured[name] <= limit else 'no'} |"
         for name, limit in document["limits"].items()
     )
+    looks = at_once["reconcilesPerDeployment"]
     return f"""# The operator at scale
 
 {document["deployments"]} deployments on {document["nodes"]} KWOK nodes of 8 GPUs. One machine of
@@ -28,9 +29,11 @@ figures are in `operator-scale.json`.
 |---|---|---|---|
 {rows}
 
-For each deployment the operator sent {at_once["writesPerDeployment"]} writes (5 children, Events, statuses)
-and {at_once["readsPerDeployment"]} reads, the plain client only the 5 children. Where the API server is what
-is slow, `timesPlainClient` follows that.
+Until all were Ready the operator sent for each deployment {at_once["writesPerDeployment"]} writes
+(5 children, statuses and {at_once["eventsPerDeployment"]} Events) and {at_once["readsPerDeployment"]} reads
+in {looks} reconciles; the plain client sent only the 5 children. The other Events follow at their own pace,
+10 a second. Where the API server is what is slow,
+`timesPlainClient` follows the number of requests.
 
 - `timesPlainClient`: apply to all pods Ready, divided by the time in which a plain client with the same
   concurrency ({concurrency}) and limits (200 requests per second, burst 400) applies the same children and

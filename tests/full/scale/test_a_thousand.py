@@ -91,7 +91,9 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.mark.timeout(7200)
-async def test_a_thousand_at_once_and_at_rest(cluster: Cluster, tmp_path: Path) -> None:
+async def test_a_thousand_at_once_and_at_rest(
+    cluster: Cluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     cluster.kubectl("apply", "--server-side", "-f", REPOSITORY / "crds")
     for name in ("plain", "ours"):
         cluster.kubectl("create", "namespace", name)
@@ -99,18 +101,26 @@ async def test_a_thousand_at_once_and_at_rest(cluster: Cluster, tmp_path: Path) 
     configuration, limited, free = await clients(cluster.folder.kubeconfig)
     watcher = Watcher(configuration)
     figures: dict[str, Any] = {}
+    started_s = time.monotonic()
+
+    def keep(name: str, found: Any) -> None:
+        figures[name] = found
+        with capfd.disabled():
+            print(f"\n[{time.monotonic() - started_s:5.0f}s] {name}: {found}", flush=True)
+
     try:
-        await make_nodes(cluster)
-        figures["plain"] = await plain_client(limited, watcher)
-        await empty(cluster, "plain", "deployments,services,configmaps,serviceaccounts,pdb")
+        keep("nodesSeconds", await make_nodes(cluster))
+        keep("plain", await plain_client(limited, watcher))
+        keep("emptiedSeconds", await empty(cluster, "plain"))
         operator = start_operator(cluster.folder.kubeconfig, PORT, log)
         await until_ready(operator)
-        figures["atOnce"] = await at_once(free, watcher, operator)
-        figures["new"] = await new_ones(free, watcher)
-        figures["grown"] = await grow(free, watcher, operator)
-        figures["rest"] = await at_rest(operator)
-        figures["exitCode"] = operator.stop()
-        figures["start"], operator = await start_again(cluster, log)
+        keep("atOnce", await at_once(free, watcher, operator))
+        keep("new", await new_ones(free, watcher))
+        keep("grown", await grow(free, watcher, operator))
+        keep("rest", await at_rest(operator))
+        keep("exitCode", operator.stop())
+        started, operator = await start_again(cluster, log)
+        keep("start", started)
         assert operator.stop() == figures["exitCode"] == 0
     finally:
         await limited.close()
@@ -120,13 +130,15 @@ async def test_a_thousand_at_once_and_at_rest(cluster: Cluster, tmp_path: Path) 
     assert broken(figures) == []
 
 
-async def make_nodes(cluster: Cluster) -> None:
-    names = node_names(NODES)
+async def make_nodes(cluster: Cluster) -> float:
+    """Until all are Ready; the seconds that it took."""
+    names, started_s = node_names(NODES), time.monotonic()
     for start in range(0, NODES, 200):
         cluster.apply(*(node(name) for name in names[start : start + 200]))
     cluster.kubectl(
         "wait", "--for=condition=Ready", "nodes", "-l", "scale=yes", "--timeout=300s", timeout_seconds=320
     )
+    return round(time.monotonic() - started_s, 1)
 
 
 def children_of(name: str, namespace: str) -> list[JsonObject]:
@@ -180,7 +192,7 @@ async def at_once(client: RestKubeClient, watcher: Watcher, operator: Operator) 
     async def create(raw: JsonObject) -> None:
         await client.create(DIFFUSION_DEPLOYMENTS, raw)
 
-    before, cpu_s = await operator.calls(), operator.cpu_seconds
+    before, cpu_s, looks = await operator.calls(), operator.cpu_seconds, await operator.reconciles()
     async with watcher.watching(DIFFUSION_DEPLOYMENTS, "ours") as seen:
         started_s = time.monotonic()
         await each(wishes, create, 32)
@@ -199,6 +211,8 @@ async def at_once(client: RestKubeClient, watcher: Watcher, operator: Operator) 
         "operatorCpuSeconds": round(operator.cpu_seconds - cpu_s, 1),
         "readsPerDeployment": round((after["reads"] - before["reads"]) / len(wishes), 2),
         "writesPerDeployment": round((after["writes"] - before["writes"]) / len(wishes), 2),
+        "eventsPerDeployment": round((after["events"] - before["events"]) / len(wishes), 2),
+        "reconcilesPerDeployment": round((await operator.reconciles() - looks) / len(wishes), 2),
         "memoryMiB": round(operator.memory_mib[0]),
     }
 
@@ -322,13 +336,17 @@ def permission_questions() -> float:
     return float(sum(len(verbs) for _, _, verbs in (*REQUIRED_ACCESS, *REQUIRED_OWN_ACCESS)))
 
 
-async def empty(cluster: Cluster, namespace: str, kinds: str) -> None:
-    cluster.kubectl("-n", namespace, "delete", kinds, "--all", "--wait=false", timeout_seconds=600)
+async def empty(cluster: Cluster, namespace: str) -> float:
+    """Delete a namespace, so that nothing of it is in the way of what follows; the seconds that it took."""
+    started_s = time.monotonic()
+    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
 
     async def gone() -> bool:
-        return not cluster.kubectl("-n", namespace, "get", "pods", "-o", "name").strip()
+        await asyncio.sleep(2)
+        return not cluster.kubectl("get", "namespace", namespace, "--ignore-not-found", "-o", "name").strip()
 
     await until(gone, 900)
+    return round(time.monotonic() - started_s, 1)
 
 
 def measured(figures: dict[str, Any]) -> dict[str, float]:

@@ -10,6 +10,7 @@ import pytest
 
 from diffusion_operator.cli.errors import ClusterUnreachable, NoSuchDeployment
 from diffusion_operator.cli.kubectl import Kubectl, run_command
+from diffusion_operator.cli.snapshot import from_cluster
 from unit.cli.dds import deployment
 
 
@@ -93,3 +94,15 @@ def test_the_namespace_of_the_context(stdout: str, namespace: str) -> None:
 def test_no_kubectl_at_all_is_one_sentence() -> None:
     with pytest.raises(ClusterUnreachable, match="was not found on PATH"):
         run_command(["/nowhere/kubectl", "get", "nodes"])
+
+
+def test_what_the_user_may_not_read_is_told_and_the_rest_is_read() -> None:
+    def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        if "persistentvolumes" in command:
+            words = 'Error from server (Forbidden): persistentvolumes is forbidden: User "jo" cannot list'
+            return subprocess.CompletedProcess(list(command), 1, "", words)
+        return subprocess.CompletedProcess(list(command), 0, json.dumps({"items": []}), "")
+
+    snapshot = from_cluster(Kubectl(run=run), "qwen", "pictures")
+    assert snapshot.unread == ('persistentvolumes is forbidden: User "jo" cannot list',)
+    assert (snapshot.claims, snapshot.volumes, snapshot.quotas) == ([], [], [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,3 +135,67 @@ def test_the_same_input_gives_the_same_text(
     first = capsys.readouterr().out
     main(arguments)
     assert capsys.readouterr().out == first
+
+
+OPERATOR = """
+- apiVersion: apps/v1
+  kind: Deployment
+  metadata: {name: diffusion-operator, namespace: system}
+  spec:
+    template:
+      spec:
+        containers:
+        - name: operator
+          env:
+          - {name: DIFFUSION_ENGINE_IMAGE, value: "engine:1"}
+          - name: DIFFUSION_NODE_POOLS
+            value: '[{"name": "burst", "product": "NVIDIA-L4", "gpusPerNode": 8, "maxNodes": 1,
+                      "nodeSelector": {"pool": "burst"}}]'
+"""
+QUOTA = """
+- kind: ResourceQuota
+  metadata: {name: team, namespace: default}
+  spec: {hard: {requests.nvidia.com/gpu: "1"}}
+  status: {used: {requests.nvidia.com/gpu: "1"}}
+"""
+CLAIM = """
+- kind: PersistentVolumeClaim
+  metadata: {name: models, namespace: default}
+  spec: {volumeName: disk, accessModes: [ReadWriteMany]}
+- kind: PersistentVolume
+  metadata: {name: disk}
+  spec:
+    nodeAffinity:
+      required:
+        nodeSelectorTerms: [{matchExpressions: [{key: zone, operator: In, values: [far]}]}]
+"""
+
+
+def planned(folder: Path, more: str, dd: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    path = folder / "nodes.yaml"
+    path.write_text(NODES + more.lstrip("\n"))
+    main(["plan", "-f", manifest(folder, dd), "--nodes", str(path), "-o", "json"])
+    return dict(json.loads(capsys.readouterr().out))
+
+
+def test_the_quota_of_the_namespace_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refusal = planned(tmp_path, QUOTA, DEMO, capsys)["refusal"]
+    assert refusal["reason"] == "QuotaExceeded"
+    assert "quota team" in refusal["message"]
+
+
+def test_the_operators_node_pools_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    eight = DEMO + "  parallelism: {gpusPerReplica: 8}\n"
+    assert planned(tmp_path, "", eight, capsys)["refusal"]["reason"] == "InsufficientGPUs"
+    answer = planned(tmp_path, OPERATOR, eight, capsys)
+    assert answer["refusal"]["reason"] == "WaitingForNodes"
+    assert [group["product"] for group in answer["groups"]] == ["NVIDIA-L4"]
+
+
+def test_a_volume_out_of_reach_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hub = DEMO.replace("builtIn: {name: demo}", "huggingFace: {repo: Qwen/Qwen-Image}")
+    assert hub != DEMO
+    cached = hub + "  cache: {pvc: {claimName: models}}\n"
+    other = CLAIM.replace("name: models", "name: other")
+    assert planned(tmp_path, other, cached, capsys)["refusal"]["reason"] == "ClaimNotFound"
+    assert "cannot mount claim models" in planned(tmp_path, CLAIM, cached, capsys)["refusal"]["message"]

@@ -15,7 +15,7 @@ from typing import Any
 from diffusion_operator.api.names import LABEL_PLAN_HASH
 from diffusion_operator.api.status import DiffusionDeploymentStatus
 from diffusion_operator.kube.errors import AlreadyExists, Conflict, Invalid, NotFound
-from diffusion_operator.kube.reports import ReportUnavailable
+from diffusion_operator.kube.reports import FetchProgress, ReportUnavailable
 from diffusion_operator.kube.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,
@@ -60,6 +60,8 @@ class FakeCluster:
     """Plan hashes and images with which no engine becomes ready."""
     idle: dict[str, float] = field(default_factory=dict)
     """Pods that load, and how many seconds ago they got on."""
+    fetching: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Bytes done and in all of the fetch at an address."""
     stamp: str | None = None
     """Time at which pods are created, as the API server writes it."""
 
@@ -218,6 +220,12 @@ class FakeCluster:
         self._wrote("apply", resource.kind, manifest["metadata"]["name"])
         return copy.deepcopy(live)
 
+    async def create(self, resource: Resource, obj: JsonObject) -> JsonObject:
+        key = self._key(resource, obj)
+        if key in self.objects:
+            raise AlreadyExists(f"{key} exists", status=409)
+        return await self.apply(obj)
+
     async def apply_status(self, manifest: JsonObject) -> JsonObject:
         key = self._key(DIFFUSION_DEPLOYMENTS, manifest)
         live = self.objects.get(key)
@@ -254,6 +262,12 @@ class FakeCluster:
         self._wrote("series", self.events[name]["reason"], name)
 
     # --- the report reader protocol -------------------------------------------------------------------
+
+    async def progress(self, pod_ip: str) -> FetchProgress:
+        if pod_ip not in self.fetching:
+            raise ReportUnavailable(f"{pod_ip} does not answer")
+        done, total = self.fetching[pod_ip]
+        return FetchProgress(bytes_done=done, bytes_total=total)
 
     async def read(self, pod_ip: str) -> EngineReport:
         """An engine executes the plan that its pod mounts, unless `executing` says otherwise."""
@@ -350,7 +364,9 @@ class FakeCluster:
         return [
             name
             for (plural, _, name), node in sorted(self.objects.items())
-            if plural == NODES.plural and selector.items() <= node["metadata"]["labels"].items()
+            if plural == NODES.plural
+            and selector.items() <= node["metadata"]["labels"].items()
+            and not node["spec"].get("unschedulable")
         ]
 
     def _free(self, node: str) -> int:

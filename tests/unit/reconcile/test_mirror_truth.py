@@ -11,6 +11,7 @@ from diffusion_operator.kube.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,
     DIFFUSION_DEPLOYMENTS,
+    GPU_NODES,
     NODES,
     PODS,
     REPLICA_SETS,
@@ -20,6 +21,7 @@ from diffusion_operator.kube.resources import (
 from diffusion_operator.reconcile.keys import CAPACITY, DeploymentKey, Key
 from diffusion_operator.reconcile.mirror import Mirror
 from diffusion_operator.reconcile.wakes import Wakes
+from unit.reconcile.bells import OneBell
 
 OWNER = ("team", "demo")
 KEY = DeploymentKey(*OWNER)
@@ -102,7 +104,7 @@ class Woken:
     def __init__(self, *namespaces: str) -> None:
         self.keys: list[Key] = []
         self.mirror = Mirror()
-        self.mirror.on_change(Wakes(self.keys.append, namespaces))
+        self.mirror.on_change(Wakes(OneBell(self.keys.append), namespaces))
 
     def take(self) -> list[Key]:
         taken, self.keys[:] = list(self.keys), []
@@ -202,3 +204,28 @@ def test_any_order_and_loss_of_events_ends_at_the_truth_after_one_list(
             mirror.replace(DIFFUSION_DEPLOYMENTS, *chance.choice(lists))
     mirror.replace(DIFFUSION_DEPLOYMENTS, [thing(at, one) for one, at in truth.items()], str(len(steps)))
     assert known(mirror) == truth
+
+
+def test_a_node_agent_that_becomes_ready_or_ceases_to_be_wakes_those_who_wait() -> None:
+    woken = Woken()
+    report = {"metadata": {"name": "node-1"}, "status": {"reporter": {"uid": "agent"}, "gpus": []}}
+
+    def agent(version: int, ready: str) -> dict[str, Any]:
+        metadata = {"name": "agent", "namespace": "system", "uid": "agent", "resourceVersion": str(version)}
+        status = {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]}
+        return {"metadata": metadata, "spec": {"nodeName": "node-1"}, "status": status}
+
+    woken.mirror.put(PODS, agent(1, "False"))
+    report["metadata"] |= {"resourceVersion": "2", "uid": "report"}
+    woken.mirror.put(GPU_NODES, report)
+    woken.take()
+    woken.mirror.put(PODS, agent(3, "True"))
+    assert woken.take() == [CAPACITY]
+    woken.mirror.put(PODS, agent(4, "True"))
+    assert woken.take() == []
+    woken.mirror.put(PODS, agent(5, "False"))
+    assert woken.take() == [CAPACITY]
+    woken.mirror.put(PODS, agent(6, "True"))
+    woken.take()
+    woken.mirror.drop(PODS, agent(7, "True"))
+    assert woken.take() == [CAPACITY]

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from diffusion_operator.inventory.ledger import build_ledger, pack, with_foreign, with_owner
+from diffusion_operator.inventory.claims import pack
+from diffusion_operator.inventory.ledger import build_ledger, with_foreign, with_owner
 from diffusion_operator.inventory.objects import ManagedDeployment, Node, Pod
 from diffusion_operator.kube.errors import ApiError, ServerError, Unreachable
 from diffusion_operator.kube.resources import DEPLOYMENTS, DIFFUSION_DEPLOYMENTS, JsonObject

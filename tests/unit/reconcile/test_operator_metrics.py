@@ -18,6 +18,7 @@ KEY = DeploymentKey("team", "demo")
 
 
 async def pass_of(made: World, metrics: Metrics) -> str:
+    metrics.watch_capacity(made.reconciler.gpu_totals)
     await made.mirror.refresh(made.cluster)
     await _serve(KEY, KeyedQueue[Key](ManualTimers()), made.reconciler, metrics)
     return metrics.text().decode()

@@ -13,6 +13,7 @@ from diffusion_operator.reconcile.queue import KeyedQueue
 from diffusion_operator.reconcile.story import Outcome
 from diffusion_operator.reconcile.wakes import Wakes
 from diffusion_operator.reconcile.worker import work
+from unit.reconcile.bells import OneBell
 from unit.reconcile.worlds import World, demo, world
 
 
@@ -76,7 +77,7 @@ async def test_new_gpus_wake_exactly_those_who_wait(monkeypatch: pytest.MonkeyPa
         return outcome
 
     monkeypatch.setattr(made.reconciler, "reconcile", reconcile_and_close)
-    made.mirror.on_change(Wakes(queue.add))
+    made.mirror.on_change(Wakes(OneBell(queue.add)))
     made.cluster.set_gpus("node-1", 4)
     await made.mirror.refresh(made.cluster, [NODES])
     await work(queue, made.reconciler, metrics)

@@ -66,7 +66,9 @@ class World:
     async def reconcile(self, name: str = "demo") -> Outcome:
         """One pass for one object, with a mirror that has seen everything."""
         await self.mirror.refresh(self.cluster)
-        return await self.reconciler.reconcile(DeploymentKey("team", name))
+        outcome = await self.reconciler.reconcile(DeploymentKey("team", name))
+        await self.reconciler.events.flush()
+        return outcome
 
     async def settle(self, *names: str) -> None:
         """Reconcile and let controllers run until a whole round writes nothing."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from builders.simulated_time import SimulatedLoop
 from diffusion_operator.kube.resources import DEPLOYMENTS, DIFFUSION_DEPLOYMENTS
 from unit.reconcile.worlds import demo
+from wire.clusterapi import Asked
 from wire.faults.outcome import Case, Outcome
 from wire.operators import Scene, expect_same, scene, serving
 
 FLIPS, FLIPPING_S = 100, 10.0
+MOST_ROLLOUTS = 2
 
 
 def made_again(pause_s: float, *, garbage_s: float, restart: bool) -> Case:
@@ -102,7 +105,7 @@ def flapping(what: str) -> Case:
             expected = _serving_state(here)
         async with scene(loop, 4) as here:
             await serving(here)
-            before = here.api.writes
+            before, asked = here.api.writes, len(here.api.asked)
             for number in range(FLIPS):
                 here.submit(demo(**wishes[(number + 1) % 2]))
                 await asyncio.sleep(FLIPPING_S / FLIPS)
@@ -111,9 +114,20 @@ def flapping(what: str) -> Case:
             ended_s = await here.rest()
             here.check()
             expect_same(_serving_state(here), expected)
-            return Outcome(max(0.0, ended_s - flapped_s), 1, {"writes": here.api.writes - before})
+            rollouts = _rollouts(here, here.api.asked[asked:])
+            assert rollouts <= MOST_ROLLOUTS, f"{rollouts} roll-outs"
+            figures = {"writes": here.api.writes - before, "rollouts": rollouts}
+            return Outcome(max(0.0, ended_s - flapped_s), 1, figures)
 
     return case
+
+
+def _rollouts(here: Scene, asked: Sequence[tuple[Asked, int]]) -> int:
+    """How often a Deployment was written."""
+    return sum(
+        one.is_write and one.path.rsplit("/", 2)[1] == DEPLOYMENTS.plural and code == 200
+        for one, code in asked
+    )
 
 
 def _serving_state(here: Scene) -> dict[str, object]:

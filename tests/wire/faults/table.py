@@ -123,7 +123,7 @@ FAULTS: dict[str, Fault] = {
         "deleted and made again within a second, a namespace deleted in the middle of a reconcile, 100 "
         "changes of a spec in 10 s",
         "the successor is right and nothing of its predecessor is left; nothing is left in the namespace; "
-        "the last spec holds",
+        "the last spec holds after at most two roll-outs",
         {
             **{
                 f"again after {pause_s} s{', restarted' if restart else ''}": lives.made_again(

@@ -16,6 +16,7 @@ DESCRIPTION = (
     "works out how many GPUs a pod gets, how the model is split over them and what stays on the GPU, "
     "says why, and runs it."
 )
+NAME = f"At most {MAX_NAME_LENGTH} of a-z, 0-9 and -, starting with a letter; a Service gets the same name."
 _READY = '.status.conditions[?(@.type=="Ready")]'
 # name, type, JSON path, priority (1: only with -o wide)
 COLUMNS = (
@@ -92,18 +93,26 @@ def _schema() -> Schema:
         "properties": {
             "apiVersion": {"type": "string", "description": f"Always `{API_GROUP}/{API_VERSION}`."},
             "kind": {"type": "string", "description": f"Always `{KIND}`."},
-            "metadata": {"type": "object"},
+            # Named here, so that a rule may say which field it is about.
+            "metadata": {"type": "object", "properties": {"name": {"type": "string", "description": NAME}}},
             "spec": spec,
             "status": status,
         },
-        **rules(
-            (
-                f"size(self.metadata.name) <= {MAX_NAME_LENGTH}",
-                f"the name may have at most {MAX_NAME_LENGTH} characters",
-            ),
-            (
-                f"self.metadata.name.matches('{NAME_PATTERN}')",
-                "the name must start with a letter and hold only a-z, 0-9 and -",
-            ),
-        ),
+        "x-kubernetes-validations": _name_rules(),
     }
+
+
+def _name_rules() -> list[dict[str, str]]:
+    pairs = (
+        (
+            f"size(self.metadata.name) <= {MAX_NAME_LENGTH}",
+            f"the name may have at most {MAX_NAME_LENGTH} characters",
+        ),
+        (
+            f"self.metadata.name.matches('{NAME_PATTERN}')",
+            "the name must start with a letter and hold only a-z, 0-9 and -",
+        ),
+    )
+    made: list[dict[str, str]] = rules(*pairs)["x-kubernetes-validations"]
+    # Without it the API server writes <nil> where the path belongs.
+    return [rule | {"fieldPath": ".metadata.name"} for rule in made]

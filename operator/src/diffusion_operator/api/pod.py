@@ -36,7 +36,7 @@ RESERVED_MOUNTS = (
     "/models",
     "/var/run/secrets",
 )
-RESERVED_VOLUME_NAMES = ("plan", "tmp", "shm", "model")
+RESERVED_VOLUME_NAMES = ("plan", "tmp", "shm", "model", "compiled")
 
 _labels = "', '".join(RESERVED_LABELS)
 LABEL_RULE = f"!self.exists(key, key.startsWith('{RESERVED_LABEL_PREFIX}') || key in ['{_labels}'])"

@@ -43,12 +43,27 @@ class CacheClaim(ApiModel):
     )
 
 
+class CompiledClaim(ApiModel):
+    """A volume that keeps compiled kernels."""
+
+    claim_name: DnsName = Field(
+        description="PersistentVolumeClaim of this namespace. Each engine image, version of torch and GPU "
+        "product has a folder of its own in it."
+    )
+
+
 class CacheSpec(ApiModel):
-    """Where downloaded weights are kept between pods."""
+    """Where downloaded weights and compiled kernels are kept between pods."""
 
     pvc: CacheClaim | None = Field(None, description="Keep weights on a PersistentVolumeClaim.")
     prefetch: bool | None = Field(
         None, description="Download before a GPU is requested, so that no GPU waits for the network."
+    )
+    compiled: CompiledClaim | None = Field(
+        None,
+        description="Keep compiled kernels on a PersistentVolumeClaim, so that the next pod of a compiled "
+        "plan need not compile them again. Whoever can write there can run code in the engine: share it only "
+        "among deployments that trust each other. Absent: they end with the pod.",
     )
 
 

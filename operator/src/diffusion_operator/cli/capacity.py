@@ -11,8 +11,9 @@ from diffusion_operator.cli.errors import BadInput
 from diffusion_operator.cli.kubectl import Kubectl
 from diffusion_operator.cli.snapshot import Snapshot, cluster_snapshot
 from diffusion_operator.cli.style import Style, table
+from diffusion_operator.inventory.claims import NodeCapacity
 from diffusion_operator.inventory.hardware import gpu_labels
-from diffusion_operator.inventory.ledger import ANY, Ledger, NodeCapacity
+from diffusion_operator.inventory.ledger import ANY, Ledger
 from diffusion_operator.inventory.matching import unfit
 from diffusion_runtime.planning.units import format_bytes
 

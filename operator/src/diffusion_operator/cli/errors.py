@@ -24,6 +24,10 @@ class ClusterUnreachable(CommandError):
     exit_code = NO_ANSWER
 
 
+class NotAllowed(ClusterUnreachable):
+    """The user may not read something; the sentence is the API server's."""
+
+
 class NoSuchDeployment(CommandError):
     """The named DiffusionDeployment is not there."""
 

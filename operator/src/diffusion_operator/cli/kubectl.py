@@ -15,11 +15,12 @@ from typing import Any
 
 from diffusion_operator.api.gpu_node import GPU_NODE_PLURAL
 from diffusion_operator.api.names import API_GROUP, FIELD_MANAGER, LABEL_DEPLOYMENT, LABEL_MANAGED_BY, PLURAL
-from diffusion_operator.cli.errors import ClusterUnreachable, NoSuchDeployment
+from diffusion_operator.cli.errors import ClusterUnreachable, NoSuchDeployment, NotAllowed
 
 JsonObject = dict[str, Any]
 Runner = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
 
+OPERATOR_SELECTOR = "app.kubernetes.io/component=operator,app.kubernetes.io/part-of=diffusion-operator"
 RESOURCE = f"{PLURAL}.{API_GROUP}"
 GPU_NODE_RESOURCE = f"{GPU_NODE_PLURAL}.{API_GROUP}"
 TIMEOUT_SECONDS = 60
@@ -83,6 +84,22 @@ class Kubectl:
         selector = f"{LABEL_MANAGED_BY}={FIELD_MANAGER}"
         return self._items("deployments.apps", "--all-namespaces", "--selector", selector)
 
+    def operators(self) -> list[JsonObject]:
+        """Deployments of this chart, of all namespaces. Raises NotAllowed."""
+        return self._items("deployments.apps", "--all-namespaces", "--selector", OPERATOR_SELECTOR)
+
+    def quotas(self, namespace: str) -> list[JsonObject]:
+        """ResourceQuotas of one namespace. Raises NotAllowed."""
+        return self._items("resourcequotas", namespace=namespace)
+
+    def claims(self, namespace: str) -> list[JsonObject]:
+        """PersistentVolumeClaims of one namespace. Raises NotAllowed."""
+        return self._items("persistentvolumeclaims", namespace=namespace)
+
+    def volumes(self) -> list[JsonObject]:
+        """All PersistentVolumes. Raises NotAllowed."""
+        return self._items("persistentvolumes")
+
     def plan_config_maps(self, name: str, namespace: str) -> list[JsonObject]:
         """The plans of one DiffusionDeployment."""
         return self._items("configmaps", "--selector", f"{LABEL_DEPLOYMENT}={name}", namespace=namespace)
@@ -114,4 +131,6 @@ def _error(stderr: str) -> ClusterUnreachable | NoSuchDeployment:
         return NoSuchDeployment(f"The cluster does not know {RESOURCE}; install the operator's chart first.")
     if "(NotFound)" in text:
         return NoSuchDeployment(text.removeprefix("Error from server (NotFound): "))
+    if "(Forbidden)" in text:
+        return NotAllowed(text.removeprefix("Error from server (Forbidden): "))
     return ClusterUnreachable(f"kubectl could not read the cluster: {text}")

@@ -16,6 +16,7 @@ from diffusion_operator.api.deployment import DiffusionDeployment
 from diffusion_operator.api.errors import InvalidSpec
 from diffusion_operator.api.names import GROUP_VERSION, KIND, LABEL_DEPLOYMENT
 from diffusion_operator.cli.errors import BAD_INPUT, NOTHING_FITS, OK, BadInput
+from diffusion_operator.cli.installation import Installation, installation
 from diffusion_operator.cli.kubectl import JsonObject, Kubectl
 from diffusion_operator.cli.snapshot import Snapshot, from_cluster, from_file, read_documents, read_text
 from diffusion_operator.cli.style import Style
@@ -23,10 +24,10 @@ from diffusion_operator.cli.view import Placement, Verdict, View, plan_view
 from diffusion_operator.cli.words import words
 from diffusion_operator.placement.decide import decide
 from diffusion_operator.placement.decision import Decision
-from diffusion_operator.placement.facts import placed
+from diffusion_operator.placement.facts import placed, pod_claims
 from diffusion_operator.reconcile.children import Children
 from diffusion_operator.reconcile.current import current_groups
-from diffusion_operator.reconcile.models import stored_facts
+from diffusion_operator.reconcile.models import no_such_claim, stored_facts
 from diffusion_operator.reconcile.plan_status import plan_status
 
 # Refusals that no other cluster would lift; every other one means that nothing fits here.
@@ -47,18 +48,34 @@ def plan(
         else:
             dd = _with_live_replicas(dd, manifest, kubectl.find_deployment(dd.name, where))
             snapshot = from_cluster(kubectl, dd.name, where)
-        children = _children(dd, snapshot)
-        facts = stored_facts(dd, children) if dd.spec.model.source.built_in is None else None
-        decision = decide(
-            dd,
-            snapshot.ledger(),
-            current=current_groups(dd.name, children),
-            facts=placed(dd.spec, facts) if facts else None,
-        )
+        installed = installation(snapshot.operators)
+        decision = _decision(dd, snapshot, installed)
     except InvalidSpec as error:
         raise BadInput(f"{filename}: {error}") from error
-    text = _as_json(decision) if output == "json" else words(view_of_decision(dd, decision), style)
-    return text, exit_code(decision)
+    notes = [*snapshot.unread, *([installed.note] if installed.note and live else [])]
+    view = view_of_decision(dd, decision, tuple(notes))
+    return _as_json(decision) if output == "json" else words(view, style), exit_code(decision)
+
+
+def _decision(dd: DiffusionDeployment, snapshot: Snapshot, installed: Installation) -> Decision:
+    """As the operator would decide, with what it would find."""
+    mounts = []
+    for claim in pod_claims(dd.spec):
+        mount = snapshot.mount(dd.namespace, claim)
+        if mount is None:
+            return Decision(refusal=no_such_claim(dd.namespace, claim).refusal)
+        mounts.append(mount)
+    children = _children(dd, snapshot)
+    facts = stored_facts(dd, children) if dd.spec.model.source.built_in is None else None
+    return decide(
+        dd,
+        snapshot.ledger(),
+        engine_version=installed.engine_image,
+        current=current_groups(dd.name, children),
+        terms=installed.terms,
+        facts=placed(dd.spec, facts) if facts else None,
+        mounts=tuple(mounts),
+    )
 
 
 def read_manifest(filename: str) -> JsonObject:
@@ -85,7 +102,7 @@ def exit_code(decision: Decision) -> int:
     return BAD_INPUT if decision.refusal.reason in BAD_INPUT_REASONS else NOTHING_FITS
 
 
-def view_of_decision(dd: DiffusionDeployment, decision: Decision) -> View:
+def view_of_decision(dd: DiffusionDeployment, decision: Decision, notes: tuple[str, ...] = ()) -> View:
     """The view of an object that the operator has not been asked about yet."""
     groups = decision.groups
     return View(
@@ -98,7 +115,7 @@ def view_of_decision(dd: DiffusionDeployment, decision: Decision) -> View:
         wanted=dd.spec.replicas,
         ready=0,
         url="",
-        plan=plan_view(plan_status(groups[0])) if groups else None,
+        plan=plan_view(plan_status(groups[0], notes)) if groups else None,
         placements=tuple(Placement(g.name, g.plan.gpus_per_replica, g.replicas, g.plan.hash) for g in groups),
     )
 

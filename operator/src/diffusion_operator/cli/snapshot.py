@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,21 @@ import yaml
 
 from diffusion_operator.api.gpu_node import GPU_NODE_KIND
 from diffusion_operator.api.names import LABEL_DEPLOYMENT
-from diffusion_operator.cli.errors import BadInput
+from diffusion_operator.cli.errors import BadInput, NotAllowed
 from diffusion_operator.cli.kubectl import JsonObject, Kubectl
 from diffusion_operator.inventory.gpu_nodes import parse_gpu_node
 from diffusion_operator.inventory.ledger import Ledger, build_ledger
 from diffusion_operator.inventory.objects import parse_deployment, parse_node, parse_pod
+from diffusion_operator.inventory.quota import parse_quota
 from diffusion_operator.inventory.requests import BadObject
+from diffusion_operator.inventory.selection import Mount
+from diffusion_operator.inventory.volumes import mount_of, parse_claim, parse_volume
 
 SAVE_COMMAND = "kubectl get nodes,pods -A -o yaml"
+KINDS = (
+    "Node", "Pod", "Deployment", "ConfigMap", "ResourceQuota", "PersistentVolumeClaim", "PersistentVolume",
+    GPU_NODE_KIND,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,13 @@ class Snapshot:
     deployments: list[JsonObject]
     config_maps: list[JsonObject]
     gpu_nodes: list[JsonObject] = field(default_factory=list)
+    quotas: list[JsonObject] = field(default_factory=list)
+    claims: list[JsonObject] | None = None
+    """None: nothing is known of claims."""
+    volumes: list[JsonObject] = field(default_factory=list)
+    operators: list[JsonObject] = field(default_factory=list)
+    unread: tuple[str, ...] = ()
+    """What the user may not read, in sentences."""
 
     def ledger(self) -> Ledger:
         """Free GPUs of every node. Raises BadInput naming an object that cannot be read."""
@@ -38,10 +52,24 @@ class Snapshot:
                 [parse_node(raw) for raw in self.nodes],
                 [parse_pod(raw) for raw in self.pods],
                 [parse_deployment(raw) for raw in self.deployments],
-                reports=[parse_gpu_node(raw) for raw in self.gpu_nodes],
+                [parse_quota(raw) for raw in self.quotas],
+                [parse_gpu_node(raw) for raw in self.gpu_nodes],
             )
         except BadObject as error:
             raise BadInput(str(error)) from error
+
+    def mount(self, namespace: str, claim: str) -> Mount | None:
+        """What mounting a claim asks of a node; None when the namespace has no such claim."""
+        if self.claims is None:
+            return Mount(claim)
+        found = next(
+            (one for one in map(parse_claim, self.claims) if (one.namespace, one.name) == (namespace, claim)),
+            None,
+        )
+        if found is None:
+            return None
+        volume = next((one for one in map(parse_volume, self.volumes) if one.name == found.volume), None)
+        return mount_of(found, volume, map(parse_pod, self.pods))
 
     def reporting_nodes(self) -> frozenset[str]:
         """Nodes with a report, whether it counts or not."""
@@ -55,14 +83,29 @@ def cluster_snapshot(kubectl: Kubectl) -> Snapshot:
 
 def from_cluster(kubectl: Kubectl, name: str, namespace: str) -> Snapshot:
     """The live cluster, as it matters for one DiffusionDeployment."""
-    return replace(cluster_snapshot(kubectl), config_maps=kubectl.plan_config_maps(name, namespace))
+    unread: list[str] = []
+
+    def allowed(read: Callable[[], list[JsonObject]]) -> list[JsonObject] | None:
+        try:
+            return read()
+        except NotAllowed as error:
+            unread.append(error.message)
+            return None
+
+    return replace(
+        cluster_snapshot(kubectl),
+        config_maps=kubectl.plan_config_maps(name, namespace),
+        quotas=allowed(lambda: kubectl.quotas(namespace)) or [],
+        claims=allowed(lambda: kubectl.claims(namespace)),
+        volumes=allowed(kubectl.volumes) or [],
+        operators=allowed(kubectl.operators) or [],
+        unread=tuple(unread),
+    )
 
 
 def from_file(path: Path) -> Snapshot:
-    """A file with nodes and, if wanted, pods, Deployments, ConfigMaps and GPUNodes. Raises BadInput."""
-    kinds: dict[str, list[JsonObject]] = {
-        kind: [] for kind in ("Node", "Pod", "Deployment", "ConfigMap", GPU_NODE_KIND)
-    }
+    """A file with nodes and, if wanted, what else the operator reads. Raises BadInput."""
+    kinds: dict[str, list[JsonObject]] = {kind: [] for kind in KINDS}
     for item in _objects(path):
         kind = item.get("kind")
         if kind not in kinds:
@@ -73,7 +116,17 @@ def from_file(path: Path) -> Snapshot:
     managed = [
         raw for raw in kinds["Deployment"] if LABEL_DEPLOYMENT in (raw["metadata"].get("labels") or {})
     ]
-    return Snapshot(kinds["Node"], kinds["Pod"], managed, kinds["ConfigMap"], kinds[GPU_NODE_KIND])
+    return Snapshot(
+        kinds["Node"],
+        kinds["Pod"],
+        managed,
+        kinds["ConfigMap"],
+        kinds[GPU_NODE_KIND],
+        kinds["ResourceQuota"],
+        kinds["PersistentVolumeClaim"] or None,
+        kinds["PersistentVolume"],
+        [raw for raw in kinds["Deployment"] if raw not in managed],
+    )
 
 
 def read_documents(text: str, source: str) -> list[Any]:

@@ -10,10 +10,11 @@ GPU.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from diffusion_operator.inventory.claims import Claim, NodeCapacity, pack
 from diffusion_operator.inventory.gpu_nodes import (
     HOST_EXACT_TO_BYTES,
     GpuNodeReport,
@@ -28,36 +29,7 @@ from diffusion_operator.inventory.selection import NodeSelection
 
 ANY = NodeSelection()
 _OWNERS = ("owners",)
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """GPUs of one resource that one pod holds or a replica will need. `owner` is None for foreign pods."""
-
-    holder: str
-    owner: str | None
-    node: str
-    resource_name: str
-    gpus: int
-    memory_bytes: int = 0
-    group: str | None = None
-    reserved: bool = False
-    top_up: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class NodeCapacity:
-    """One node as one owner sees it. `holders` are (name, GPUs), most first, without the owner itself.
-
-    `room` is what the node agent measured, None where no report counts.
-    """
-
-    node: Node
-    total: int
-    free: int
-    host_free_bytes: int
-    holders: tuple[tuple[str, int], ...] = ()
-    room: MeasuredRoom | None = None
+_BY_NAME = ("nodes",)
 
 
 @dataclass(frozen=True)
@@ -72,6 +44,14 @@ class Ledger:
     reports: Mapping[str, GpuNodeReport] = field(default_factory=dict)
     memo: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
     """What was worked out from this view and holds for every owner; a batch of decisions shares it."""
+
+    @property
+    def by_name(self) -> Mapping[str, Node]:
+        """The nodes by name."""
+        known: dict[str, Node] | None = self.memo.get(_BY_NAME)
+        if known is None:
+            known = self.memo[_BY_NAME] = {node.name: node for node in self.nodes}
+        return known
 
     def capacity(self, owner: str | None, resource_name: str) -> tuple[NodeCapacity, ...]:
         """Every node that has the resource, usable or not. What `owner` holds or reserves counts as free.
@@ -105,10 +85,9 @@ class Ledger:
     def changed(
         self,
         claims: Mapping[str, tuple[Claim, ...]],
-        owner: str | None = None,
-        owner_nodes: frozenset[str] = frozenset(),
+        owners: Mapping[str, frozenset[str]] | None = None,
     ) -> Ledger:
-        """The same nodes with these claims on some of them. `owner_nodes` are then the owner's nodes.
+        """The same nodes with these claims on some of them. `owners` have claims on these nodes then.
 
         What was worked out for the other nodes stays: views of capacity are replaced one by one, and
         everything else of the memo moves to ("before", key), where whoever made it may mend it.
@@ -117,13 +96,12 @@ class Ledger:
         new = replace(self, claims={name: found for name, found in merged.items() if found}, memo={})
         for key, value in self.memo.items():
             if key == _OWNERS:
-                owners = {k: names for k, names in value.items() if k != owner}
-                new.memo[key] = owners | ({owner: owner_nodes} if owner is not None and owner_nodes else {})
+                new.memo[key] = {k: names for k, names in (value | (owners or {})).items() if names}
             elif isinstance(key, tuple) and key[0] == "capacity":
                 new.memo[key] = tuple(
                     new._view(view.node, None, key[1]) if view.node.name in claims else view for view in value
                 )
-            elif isinstance(key, tuple) and key[0] in ("usable", "before"):
+            elif _of_nodes_alone(key) or (isinstance(key, tuple) and key[0] == "before"):
                 new.memo[key] = value
             else:
                 new.memo["before", key] = value
@@ -153,21 +131,22 @@ class Ledger:
 
     def overdrawn(self, names: Iterable[str]) -> bool:
         """Whether more is claimed of one of these nodes than it has, so that a reservation must move."""
-        wanted = set(names)
         return any(
-            sum(claim.gpus for claim in self.claims.get(node.name, ()) if claim.resource_name == resource)
-            > total
-            for node in self.nodes
-            if node.name in wanted
-            for resource, total in node.extended.items()
+            sum(claim.gpus for claim in self.claims.get(name, ()) if claim.resource_name == resource) > total
+            for name in names
+            if name in self.by_name
+            for resource, total in self.by_name[name].extended.items()
         )
 
     def _view(self, node: Node, owner: str | None, resource_name: str) -> NodeCapacity:
         total, gpus, memory, own_memory = node.extended.get(resource_name, 0), 0, 0, 0
         holders: dict[str, int] = {}
+        staying: Counter[str] = Counter()
         for claim in self.claims.get(node.name, ()):
             if owner is not None and claim.owner == owner:
                 own_memory += 0 if claim.reserved else claim.memory_bytes
+                if claim.plan_hash and claim.resource_name == resource_name:
+                    staying[claim.plan_hash] += claim.gpus
                 continue
             memory += claim.memory_bytes
             if claim.resource_name == resource_name and claim.gpus:
@@ -177,7 +156,7 @@ class Ledger:
         ranked = tuple(sorted(holders.items(), key=lambda item: (-item[1], item[0])))
         host = self._host_free_bytes(node, memory, own_memory)
         room = self._room(node.name, owner)
-        return NodeCapacity(node, total, max(0, total - gpus), host, ranked, room)
+        return NodeCapacity(node, total, max(0, total - gpus), host, ranked, room, tuple(staying.items()))
 
     def _host_free_bytes(self, node: Node, taken_bytes: int, own_bytes: int) -> int:
         """By requests; by measurement where it says less. What own pods asked for counts as free again."""
@@ -222,41 +201,72 @@ def build_ledger(
     for pod in alive:
         if pod.owner is not None:
             own.setdefault((pod.owner, pod.group), []).append(pod)
-    memo: dict[Hashable, Any] = {}
+    empty = Ledger(ordered)
+    room = _Room(empty, claims)
     unplaced: list[Claim] = []
     for deployment in managed:
         mine = own.get((deployment.owner, deployment.group), [])
-        unplaced += _reserve(ordered, claims, deployment, mine, memo)
+        unplaced += _reserve(room, deployment, mine)
     return Ledger(
         ordered,
         {name: tuple(found) for name, found in claims.items() if found},
         tuple(unplaced),
         quota_uses(quotas, every_pod, managed),
         trusted_reports(reports, every_pod),
-        memo,
+        {key: value for key, value in empty.memo.items() if _of_nodes_alone(key)},
     )
+
+
+def _of_nodes_alone(key: Hashable) -> bool:
+    """Whether what a memo holds under this key says nothing of claims."""
+    return isinstance(key, tuple) and key[0] in ("usable", *_BY_NAME)
 
 
 def with_owner(
     ledger: Ledger, owner: str, pods: Iterable[Pod], deployments: Iterable[ManagedDeployment]
 ) -> Ledger:
-    """The ledger after only this owner's pods and Deployments changed; costs little beside a new build.
+    """The ledger after only this owner's pods and Deployments changed; costs little beside a new build."""
+    return with_owners(ledger, {owner: (list(pods), list(deployments))})
 
-    Its reservations are packed around everybody else's, which stay where they are.
+
+Owned = tuple[Sequence[Pod], Sequence[ManagedDeployment]]
+
+
+def with_owners(ledger: Ledger, owners: Mapping[str, Owned]) -> Ledger:
+    """The ledger after only these owners' pods and Deployments changed.
+
+    Their reservations are packed around everybody else's, which stay where they are.
     """
-    touched = set(ledger.nodes_of(owner))
-    claims = {node.name: list(ledger.claims.get(node.name, ())) for node in ledger.nodes}
-    for name in touched:
-        claims[name] = [claim for claim in claims[name] if claim.owner != owner]
-    alive = [pod for pod in pods if not pod.terminal and pod.node in claims]
-    for pod in sorted(alive, key=lambda pod: (pod.namespace, pod.name)):
-        claims[pod.node or ""].extend(_pod_claims(pod))
-    unplaced = [claim for claim in ledger.unplaced if claim.owner != owner]
-    for deployment in sorted(deployments, key=lambda item: item.name):
-        own = [pod for pod in alive if pod.group == deployment.group]
-        unplaced += _reserve(ledger.nodes, claims, deployment, own, ledger.memo)
-    after = {name for name, found in claims.items() if any(claim.owner == owner for claim in found)}
-    new = ledger.changed({name: tuple(claims[name]) for name in touched | after}, owner, frozenset(after))
+    touched = {name for owner in owners for name in ledger.nodes_of(owner)}
+    claims = {
+        name: [claim for claim in ledger.claims.get(name, ()) if claim.owner not in owners]
+        for name in touched
+    }
+    alive = {
+        owner: [pod for pod in pods if not pod.terminal and pod.node in ledger.by_name]
+        for owner, (pods, _) in owners.items()
+    }
+    every_pod = [pod for pods in alive.values() for pod in pods]
+    for pod in sorted(every_pod, key=lambda pod: (pod.namespace, pod.name)):
+        node = pod.node or ""
+        if node not in claims:
+            claims[node] = list(ledger.claims.get(node, ()))
+        claims[node].extend(_pod_claims(pod))
+    room = _Room(ledger, claims)
+    unplaced = [claim for claim in ledger.unplaced if claim.owner not in owners]
+    for owner, (_, deployments) in sorted(owners.items()):
+        for deployment in sorted(deployments, key=lambda item: item.name):
+            own = [pod for pod in alive[owner] if pod.group == deployment.group]
+            unplaced += _reserve(room, deployment, own)
+    nodes: dict[str, set[str]] = {owner: set() for owner in owners}
+    for name, found in claims.items():
+        for claim in found:
+            if claim.owner in nodes:
+                nodes[claim.owner].add(name)
+    new = ledger.changed(
+        {name: tuple(found) for name, found in claims.items()},
+        {owner: frozenset(names) for owner, names in nodes.items()},
+    )
     return replace(new, unplaced=tuple(unplaced))
 
 
@@ -277,42 +287,54 @@ def with_reports(ledger: Ledger, reports: Mapping[str, GpuNodeReport]) -> Ledger
     return new.changed({name: ledger.claims.get(name, ()) for name in moved})
 
 
-def pack(free: Mapping[str, int], gpus: int, count: int) -> list[str]:
-    """Node names for up to `count` pods of `gpus` GPUs: the fullest node that still fits first, ties by name.
-
-    `free` is GPUs per node. Fewer names than asked for means that the rest does not fit.
-    """
-    left = dict(free)
-    chosen: list[str] = []
-    while len(chosen) < count:
-        fitting = [(amount, name) for name, amount in left.items() if amount >= gpus]
-        if not fitting or gpus < 1:
-            break
-        _, name = min(fitting)
-        # The fullest node stays the fullest until it is full, so all its places are taken at once.
-        places = min(left[name] // gpus, count - len(chosen))
-        left[name] -= places * gpus
-        chosen += [name] * places
-    return chosen
-
-
 def _pod_claims(pod: Pod) -> list[Claim]:
     holder = f"{pod.namespace}/{pod.name}"
     resources = pod.extended or {"": 0}
     claims = []
     for index, (resource, amount) in enumerate(sorted(resources.items())):
         memory = pod.memory_bytes if index == 0 else 0
-        claims.append(Claim(holder, pod.owner, pod.node or "", resource, amount, memory, pod.group))
+        claim = Claim(holder, pod.owner, pod.node or "", resource, amount, memory, pod.group)
+        claims.append(claim if pod.terminating else replace(claim, plan_hash=pod.plan_hash))
     return claims
 
 
-def _reserve(
-    nodes: tuple[Node, ...],
-    claims: dict[str, list[Claim]],
-    deployment: ManagedDeployment,
-    own_pods: Iterable[Pod],
-    memo: dict[Hashable, Any],
-) -> list[Claim]:
+class _Room:
+    """Claims while reservations are added, and the GPUs that they leave on each node.
+
+    `claims` are those that change; all other nodes are as in `before`. What is left is counted once per
+    resource: a thousand reservations do not count a thousand nodes each.
+    """
+
+    def __init__(self, before: Ledger, claims: dict[str, list[Claim]]) -> None:
+        self._before = before
+        self._claims = claims
+        self._free: dict[str, dict[str, int]] = {}
+
+    def usable(self, deployment: ManagedDeployment) -> dict[str, int]:
+        """GPUs left on the nodes that pods of the deployment may run on."""
+        free = self._left(deployment.resource_name)
+        names = _usable(self._before.nodes, deployment.selection, self._before.memo)
+        return {name: free.get(name, 0) for name in names}
+
+    def add(self, claim: Claim) -> None:
+        """A reservation on its node."""
+        free = self._left(claim.resource_name)
+        free[claim.node] = max(0, free.get(claim.node, 0) - claim.gpus)
+        if claim.node not in self._claims:
+            self._claims[claim.node] = list(self._before.claims.get(claim.node, ()))
+        self._claims[claim.node].append(claim)
+
+    def _left(self, resource: str) -> dict[str, int]:
+        found = self._free.get(resource)
+        if found is None:
+            found = {view.node.name: view.free for view in self._before.capacity(None, resource)}
+            for name, claims in self._claims.items():
+                found[name] = _free(self._before.by_name[name], claims, resource)
+            self._free[resource] = found
+        return found
+
+
+def _reserve(room: _Room, deployment: ManagedDeployment, own_pods: Iterable[Pod]) -> list[Claim]:
     """Add claims for replicas without a pod of the present plan; returns those of what fits nowhere.
 
     `own_pods` are bound pods of the deployment's owner and group. Pods of an older plan make room for their
@@ -328,20 +350,17 @@ def _reserve(
     missing = deployment.replicas - staying
     if missing <= 0:
         return []
-    free = {
-        node.name: _free(node, claims[node.name], resource)
-        for node in _usable(nodes, deployment.selection, memo)
-    }
+    free = room.usable(deployment)
     here = {name: free[name] + held for name, held in outdated.items() if name in free}
     places = Counter(pack(here, gpus, missing))
     for name, count in places.items():
         more = count * gpus - outdated[name]
         if more > 0:
-            claims[name].append(_reservation(deployment, name, more, 0, top_up=True))
+            room.add(_reservation(deployment, name, more, 0, top_up=True))
     elsewhere = {name: amount for name, amount in free.items() if name not in here}
     others = pack(elsewhere, gpus, missing - places.total())
     for name in others:
-        claims[name].append(_reservation(deployment, name, gpus, deployment.memory_bytes_per_pod))
+        room.add(_reservation(deployment, name, gpus, deployment.memory_bytes_per_pod))
     return [_reservation(deployment, "", gpus, 0)] * (missing - places.total() - len(others)) if gpus else []
 
 
@@ -351,12 +370,12 @@ def _is_outgrown(pod: Pod, deployment: ManagedDeployment) -> bool:
     return pod.plan_hash != deployment.plan_hash and held < deployment.gpus_per_pod
 
 
-def _usable(nodes: tuple[Node, ...], selection: NodeSelection, memo: dict[Hashable, Any]) -> list[Node]:
-    """Nodes that a pod with this selection may run on; nearly all Deployments share a few selections."""
+def _usable(nodes: tuple[Node, ...], selection: NodeSelection, memo: dict[Hashable, Any]) -> list[str]:
+    """Names of the nodes that a pod with this selection may run on; nearly all share a few selections."""
     key = ("usable", repr(selection))
-    found: list[Node] | None = memo.get(key)
+    found: list[str] | None = memo.get(key)
     if found is None:
-        found = memo[key] = [node for node in nodes if unfit(node, selection) is None]
+        found = memo[key] = [node.name for node in nodes if unfit(node, selection) is None]
     return found
 
 

@@ -50,6 +50,10 @@ class KubeClient(Protocol):
         """
         ...
 
+    async def create(self, resource: Resource, obj: JsonObject) -> JsonObject:
+        """Create an object in its namespace, in one request. Raises AlreadyExists."""
+        ...
+
     async def apply_status(self, manifest: JsonObject) -> JsonObject:
         """Server-side apply of `status`; `metadata.uid`, when given, must be the live object's."""
         ...

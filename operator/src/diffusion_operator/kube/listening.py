@@ -1,8 +1,9 @@
 """An HTTP session that overhears the lists and streams which a watch library makes through it.
 
 A watch library tells its handlers what exists, never what is gone since its last list, and not that a stream
-is alive but quiet. Both stand in the bytes. Lists are handed to the listener whole and answered to the
-library without their items: it needs only the resourceVersion to watch from, and no list is made twice.
+is alive but quiet. Both stand in the bytes. Lists and events are handed to the listener; the library gets
+lists without their items and a bookmark in place of each event. It needs only the resourceVersion to go on
+from; what it does with an event before a handler sees it costs more than all that we do with it.
 
 Of the listener's collections the library learns of failures only in the two ways that it survives: a list
 that is refused looks like a lost connection, and a stream that is refused, broken or in error ends with "410
@@ -28,6 +29,10 @@ class Listener(Protocol):
 
     def listed(self, path: str, items: list[JsonObject], version: str) -> bool:
         """A whole list has come. False: nobody here wants it, so that the library gets its items."""
+        ...
+
+    def told(self, path: str, event: JsonObject) -> bool:
+        """A stream carried ADDED, MODIFIED or DELETED. False: nobody here wants it; the library gets it."""
         ...
 
     def heard(self, path: str) -> None:
@@ -109,8 +114,11 @@ def _listening_response(listener: Listener) -> type[aiohttp.ClientResponse]:
     return ListeningResponse
 
 
+EVENTS = frozenset({"ADDED", "MODIFIED", "DELETED"})
+
+
 class _Heard:
-    """The body of a stream, whole lines only; everything but the reading of chunks is the original's."""
+    """The body of a stream, line by line; everything but the reading of chunks is the original's."""
 
     def __init__(self, content: aiohttp.StreamReader, listener: Listener, path: str) -> None:
         self._content = content
@@ -123,18 +131,38 @@ class _Heard:
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
         rest, empty = b"", True
         async for chunk in self._content.iter_chunked(size):
-            whole, line_end, rest = (rest + chunk).rpartition(b"\n")
-            for line in whole.split(b"\n") if whole else ():
-                if (error := _error_in(line)) is not None:
-                    self._listener.refused(self._path, *error)
-                    yield GONE
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                if not line.strip():
+                    continue
+                passed = self._passed(line)
+                yield passed or GONE
+                if passed is None:
                     return
-                self._listener.heard(self._path)
                 empty = False
-                yield line + line_end
         if empty:
             await asyncio.sleep(EMPTY_STREAM_PAUSE_S)
-        # A line that breaks off is dropped: the library goes on after the last whole one, or lists.
+        # A line that broke off is not passed on: the library asks again from the last version it was given.
+
+    def _passed(self, line: bytes) -> bytes | None:
+        """What the library is given for a line; None for an error, which ends the stream."""
+        try:
+            event = json.loads(line)
+            kind = event["type"]
+        except (ValueError, TypeError, KeyError):
+            self._listener.refused(self._path, 0, "a line of the stream is no event")
+            return None
+        if kind == "ERROR":
+            status = event.get("object") or {}
+            message = str(status.get("message") or "an ERROR event")
+            self._listener.refused(self._path, int(status.get("code") or 0), message)
+            return None
+        self._listener.heard(self._path)
+        if kind not in EVENTS or not self._listener.told(self._path, event):
+            return line + b"\n"
+        version = event["object"]["metadata"].get("resourceVersion")
+        bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": version}}}
+        return json.dumps(bookmark).encode() + b"\n"
 
 
 class _Ended:
@@ -148,21 +176,6 @@ class _Ended:
 
     async def iter_chunked(self, _size: int) -> AsyncIterator[bytes]:
         yield GONE
-
-
-def _error_in(line: bytes) -> tuple[int, str] | None:
-    """Code and message of an ERROR event or of a line that is no JSON, else None."""
-    if line.startswith(b'{"type":"') and line.endswith(b"}}") and not line.startswith(b'{"type":"ERROR"'):
-        return None  # how an API server writes all others; most are large, and the library parses them anyway
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return 0, "a line of the stream is not JSON"
-    if not isinstance(event, dict) or event.get("type") == "ERROR":
-        status = event.get("object") if isinstance(event, dict) else None
-        status = status if isinstance(status, dict) else {}
-        return int(status.get("code") or 0), str(status.get("message") or "an ERROR event")
-    return None
 
 
 def _message(body: bytes) -> str:

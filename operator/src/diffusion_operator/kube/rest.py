@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -29,6 +30,10 @@ from diffusion_operator.kube.resources import (
 from diffusion_operator.kube.throttle import TokenBucket
 
 LIST_CHUNK = 500
+# With a parameter the library sends our text as it is; without, it would escape it once more.
+APPLY = "application/apply-patch+yaml; charset=utf-8"
+# A JSON escape of half a character, which YAML does not know; an escaped backslash comes first.
+_ASTRAL = re.compile(r"\\\\|\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}")
 ATTEMPTS = 4
 LONGEST_RETRY_AFTER_S = 30.0
 
@@ -130,8 +135,13 @@ class RestKubeClient:
         return await self._apply(manifest, subresource="status", force=True)
 
     async def create(self, resource: Resource, obj: JsonObject) -> JsonObject:
-        """POST; only the election uses it. Raises AlreadyExists."""
-        return await self._call("POST", resource, resource.path(obj["metadata"]["namespace"]), body=obj)
+        return await self._call(
+            "POST",
+            resource,
+            resource.path(obj["metadata"]["namespace"]),
+            query={"fieldManager": self._field_manager},
+            body=obj,
+        )
 
     async def replace(self, resource: Resource, obj: JsonObject) -> JsonObject:
         """PUT of a whole object at the resourceVersion it carries. Raises Conflict when that has moved."""
@@ -201,7 +211,7 @@ class RestKubeClient:
             resource.path(metadata.get("namespace"), metadata["name"], subresource),
             query={"fieldManager": self._field_manager, "force": "true" if force else "false"},
             body=manifest,
-            content_type="application/apply-patch+yaml",
+            content_type=APPLY,
         )
 
     async def _list_chunks(
@@ -257,12 +267,14 @@ class RestKubeClient:
         content_type: str,
     ) -> JsonObject:
         headers = {"Accept": "application/json", "Content-Type": content_type}
-        _, url, headers, body, _ = await self._api.param_serialize(
-            method, target, header_params=headers, body=body, auth_settings=["BearerToken"]
+        sent = yaml_text(body) if content_type == APPLY and body is not None else body
+        # Not the body: it is plain JSON, and the library would walk through all of it in search of models.
+        _, url, headers, _, _ = await self._api.param_serialize(
+            method, target, header_params=headers, auth_settings=["BearerToken"]
         )
         status, started_s = 0, time.monotonic()
         try:
-            answer = await self._api.call_api(method, url, headers, body, _request_timeout=self._timeout)
+            answer = await self._api.call_api(method, url, headers, sent, _request_timeout=self._timeout)
             status = answer.status
             content = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -274,6 +286,19 @@ class RestKubeClient:
                 f"{method} {path}", status, content, _retry_after(answer.headers.get("Retry-After"))
             )
         return _json_object(f"{method} {path}", content)
+
+
+def yaml_text(body: JsonObject) -> str:
+    """JSON that a YAML parser reads alike: the API server reads an apply as YAML.
+
+    JSON writes a character beyond U+FFFF as two escapes, which YAML refuses; it is written itself.
+    """
+
+    def whole(match: re.Match[str]) -> str:
+        found = match[0]
+        return found if found == r"\\" else str(json.loads(f'"{found}"'))
+
+    return _ASTRAL.sub(whole, json.dumps(body))
 
 
 def _delay_before_retry(error: ApiError, attempt: int) -> float | None:

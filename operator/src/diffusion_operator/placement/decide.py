@@ -29,6 +29,7 @@ from diffusion_operator.placement.refusals import (
     waiting_for_nodes,
 )
 from diffusion_operator.placement.rollout import choose_rollout, has_spare, keep_running_rollout
+from diffusion_operator.placement.strays import with_strays
 from diffusion_operator.placement.support import unsupported
 from diffusion_operator.placement.wish import (
     intent_hash,
@@ -66,11 +67,13 @@ def decide(
     if isinstance(known, Refusal):
         return Decision(refusal=known, history=history)
     wanted = _wanted(dd)
+    intent = intent_hash(dd, engine_version, known.model.revision)
     seen = survey(dd.spec, ledger, dd.key, terms, current, mounts)
+    kept = [group for group in current if group.intent == intent]
+    seen = with_strays(seen, dd.spec, ledger, dd.key, kept, terms.pools)
     found = with_pools(seen, dd.spec, ledger, dd.key, terms.pools, wanted)
     if not found.groups:
         return Decision(refusal=no_hardware(found), history=history)
-    intent = intent_hash(dd, engine_version, known.model.revision)
     learned = Experience(history, tuple(evidence), intent, engine_version).learned(found.groups, current)
     offers = Offers(dd, known, current, learned, evidence, intent, intent_hash(dd, ""), engine_version)
     budget = Budget(quota_room(ledger.quotas, dd.key, resource_of(dd.spec), pod_traits(dd.spec)))
@@ -207,6 +210,9 @@ def _group(
         future=share.future,
         downgraded_from=offer.downgraded_from,
         mounts=found.mounts,
+        unlabelled=tuple(
+            f"{c.capacity.node.name}: {c.down}" for c in group.candidates if c.lost_label and offer.kept
+        ),
         files_bytes=files_bytes(offers.facts) if offers.facts.model.source == "path" else 0,
     )
 

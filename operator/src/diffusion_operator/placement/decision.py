@@ -54,6 +54,8 @@ class GroupDecision:
     """Claims that its pods read the model from."""
     files_bytes: int = 0
     """Bytes of the model's weight files."""
+    unlabelled: tuple[str, ...] = ()
+    """Nodes of its pods whose product label is gone, each with what is wrong: no new pod comes there."""
 
 
 @dataclass(frozen=True)

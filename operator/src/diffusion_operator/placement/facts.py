@@ -37,6 +37,18 @@ def model_claim(spec: DiffusionDeploymentSpec) -> str | None:
     return spec.model.source.pvc.claim_name if spec.model.source.pvc else cache_claim(spec)
 
 
+def compiled_claim(spec: DiffusionDeploymentSpec) -> str | None:
+    """The claim that keeps compiled kernels; None: they end with the pod."""
+    return spec.cache.compiled.claim_name if spec.cache and spec.cache.compiled else None
+
+
+def pod_claims(spec: DiffusionDeploymentSpec) -> tuple[str, ...]:
+    """Every claim that pods mount for the operator's own purposes, each once; what they mount bounds where
+    they run.
+    """
+    return tuple(dict.fromkeys(name for name in (model_claim(spec), compiled_claim(spec)) if name))
+
+
 def needs_inspection(spec: DiffusionDeploymentSpec) -> bool:
     """Whether a Job has to look at the model; a known one is shown suspended without running anything."""
     source = spec.model.source

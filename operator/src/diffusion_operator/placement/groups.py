@@ -10,9 +10,10 @@ from functools import cached_property, lru_cache
 from diffusion_operator.api.names import distinct_slug, group_slug
 from diffusion_operator.api.quantities import parse_whole
 from diffusion_operator.api.spec import DiffusionDeploymentSpec
+from diffusion_operator.inventory.claims import NodeCapacity, pack
 from diffusion_operator.inventory.gpu_nodes import MeasuredRoom
 from diffusion_operator.inventory.hardware import MIB, gpu_labels, too_old
-from diffusion_operator.inventory.ledger import Ledger, NodeCapacity, pack
+from diffusion_operator.inventory.ledger import Ledger
 from diffusion_operator.inventory.matching import Unfit, unfit
 from diffusion_operator.inventory.objects import Node
 from diffusion_operator.inventory.pools import NodePool
@@ -38,19 +39,23 @@ class Candidate:
     down: str | None
     future: bool = False
     """A node that a pool may bring; it is `down` until then."""
+    lost_label: bool = False
+    """A node whose labels no longer say what it is; it is `down`, and only pods that run there count."""
 
-    @property
+    # A candidate is shared by all decisions until its node changes, so what follows is worked out once.
+
+    @cached_property
     def free(self) -> int:
         """GPUs that can be used now."""
         return 0 if self.down else self.capacity.free
 
-    @property
+    @cached_property
     def free_bytes(self) -> int:
         """Bytes that a new pod is sure to find on whichever of these GPUs it gets."""
         least = self._measured.least_bytes if self._measured else None
         return self.device.free_bytes if least is None else min(self.device.free_bytes, least)
 
-    @property
+    @cached_property
     def free_device(self) -> Device:
         """One of these GPUs, as the planner sees it."""
         return self.device if self._measured is None else _with_free(self.device, self.free_bytes)
@@ -59,13 +64,19 @@ class Candidate:
         """GPUs that can be used now by new pods that need so many bytes on each."""
         return self.free if self.free_bytes >= needed_bytes else 0
 
-    def keeping(self, needed_bytes: int) -> int:
-        """The same for a plan that exists: its pods stay on the GPUs that they hold."""
+    def keeping(self, needed_bytes: int, plan_hash: str) -> int:
+        """The same for a plan that exists: its pods stay on the GPUs that they hold, cordoned or not."""
+        free = self.capacity.held_by(plan_hash) if self.down else self.capacity.free
         if self._measured is None:
-            return self.roomy(needed_bytes)
-        return self._measured.fitting(self.free, needed_bytes)
+            return free if self.free_bytes >= needed_bytes else 0
+        return self._measured.fitting(free, needed_bytes)
 
-    @property
+    @cached_property
+    def free_node(self) -> GpuNode:
+        """The node with the GPUs that can be used now, as the planner sees it."""
+        return _gpu_node(self, self.free_device, self.free, self.capacity.host_free_bytes)
+
+    @cached_property
     def _measured(self) -> MeasuredRoom | None:
         """What was measured; of slices and shared GPUs a report says nothing that could be used."""
         room = self.capacity.room
@@ -100,9 +111,7 @@ class Group:
     @cached_property
     def free_nodes(self) -> tuple[GpuNode, ...]:
         """What can be used now, for the planner."""
-        return tuple(
-            _gpu_node(c, c.free_device, c.free, c.capacity.host_free_bytes) for c in self.candidates if c.free
-        )
+        return tuple(c.free_node for c in self.candidates if c.free)
 
     @cached_property
     def future_nodes(self) -> tuple[GpuNode, ...]:
@@ -128,14 +137,21 @@ class Group:
     def _room(self, plan: Plan, *, future: bool = False, staying: bool = False) -> dict[str, int]:
         """GPUs of each node that pods of this plan could use."""
         needed = needed_bytes(plan)
-        return {
-            c.capacity.node.name: gpus_with_memory(
-                plan,
-                c.capacity.free if future else c.keeping(needed) if staying else c.roomy(needed),
-                c.capacity.host_free_bytes if c.capacity.node.memory_bytes else None,
+        usable = [c for c in self.candidates if (c.future if future else staying or not c.down)]
+        gpus = {
+            c.capacity.node.name: (
+                c.capacity.free if future else c.keeping(needed, plan.hash) if staying else c.roomy(needed)
             )
-            for c in self.candidates
-            if (c.future if future else not c.down)
+            for c in usable
+        }
+        if not planned_host_bytes(plan):
+            return gpus
+        return {
+            name: gpus_with_memory(
+                plan, gpus[name], c.capacity.host_free_bytes if c.capacity.node.memory_bytes else None
+            )
+            for c in usable
+            if (name := c.capacity.node.name)
         }
 
     def after(self, owner: str, plan: Plan, replicas: int, *, staying: bool = False) -> Group:
@@ -323,7 +339,7 @@ def _device(
     fallback = pool.product if pool else f"unknown-{(labels.memory_bytes or 0) // MIB}MiB"
     product = labels.product or fallback
     memory = labels.memory_bytes or (pool.gpu_memory_bytes if pool else None)
-    device = _labelled(product, memory, labels.shared)
+    device = labelled_device(product, memory, labels.shared)
     if device is None:
         return None, ("unknown", f"has GPUs of the unknown product {product} and no label {resource}.memory")
     reason = excluded(device, product, spec)
@@ -343,7 +359,7 @@ def excluded(device: Device, product: str, spec: DiffusionDeploymentSpec) -> tup
 
 
 @lru_cache(maxsize=1024)
-def _labelled(product: str, memory_bytes: int | None, shared: bool) -> Device | None:
+def labelled_device(product: str, memory_bytes: int | None, shared: bool) -> Device | None:
     """The device of these labels, one object for all nodes that have them."""
     try:
         device = device_from_product(product, memory_bytes=memory_bytes)

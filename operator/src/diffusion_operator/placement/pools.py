@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from diffusion_operator.api.names import group_slug
 from diffusion_operator.api.spec import DiffusionDeploymentSpec
-from diffusion_operator.inventory.ledger import Ledger, NodeCapacity, pack
+from diffusion_operator.inventory.claims import NodeCapacity, pack
+from diffusion_operator.inventory.ledger import Ledger
 from diffusion_operator.inventory.matching import unfit
 from diffusion_operator.inventory.pools import NodePool
 from diffusion_operator.placement.groups import Candidate, Group, Survey, excluded, pool_group_name

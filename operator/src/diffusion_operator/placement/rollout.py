@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from diffusion_operator.api.spec import DiffusionDeploymentSpec
-from diffusion_operator.inventory.ledger import Ledger, pack
+from diffusion_operator.inventory.claims import pack
+from diffusion_operator.inventory.ledger import Ledger
 from diffusion_operator.placement.decision import CurrentGroup, Rollout
 from diffusion_operator.placement.groups import Group
 

@@ -17,11 +17,12 @@ from diffusion_operator.inventory.ledger import (
     Ledger,
     build_ledger,
     with_foreign,
-    with_owner,
+    with_owners,
     with_reports,
 )
 from diffusion_operator.inventory.objects import ManagedDeployment, Node, Pod
 from diffusion_operator.inventory.quota import Quota, quota_uses
+from diffusion_operator.inventory.totals import GpuTotals, gpu_totals
 from diffusion_operator.kube.resources import (
     DEPLOYMENTS,
     DIFFUSION_DEPLOYMENTS,
@@ -74,10 +75,11 @@ class Capacity:
             return self._ledger
         for node in stale.nodes:
             self._ledger = with_foreign(self._ledger, node, self._foreign.get(node, {}).values())
-        for owner in stale.owners:
-            self._ledger = with_owner(
-                self._ledger, "/".join(owner), self._own_pods(owner), self._reserving(owner)
-            )
+        if stale.owners:
+            changed = {
+                "/".join(owner): (self._own_pods(owner), self._reserving(owner)) for owner in stale.owners
+            }
+            self._ledger = with_owners(self._ledger, changed)
         if stale.reports:
             self._ledger = with_reports(self._ledger, trusted_reports(self._reports(), self._pods()))
         touched = stale.nodes.union(*(self._ledger.nodes_of("/".join(owner)) for owner in stale.owners))
@@ -86,6 +88,10 @@ class Capacity:
             self._ledger = self._build()
             self._built_s = self._monotonic()
         return self._ledger
+
+    def totals(self) -> tuple[GpuTotals, ...]:
+        """GPUs by product, as the last decision found them; nothing before the first."""
+        return gpu_totals(self._ledger)
 
     def ledger_for(self, namespace: str) -> Ledger:
         """The same with the quotas of one namespace, counted anew: few namespaces have any."""

@@ -6,7 +6,6 @@ owner reference, so deletion is the garbage collector's work.
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -132,13 +131,13 @@ class ChildWriter:
         """Apply an object that is not known to exist, without taking what belongs to somebody else.
 
         Not forced, the API server refuses where another manager has set a field of ours otherwise, or where
-        another owner controls the object. A ServiceAccount has no such field, so it is looked for first.
+        another owner controls the object. A ServiceAccount has no such field, so it is created, not applied.
         """
-        if stamped["kind"] == SERVICE_ACCOUNTS.kind:
-            await self._refuse_foreign(stamped, owner_uid)
         try:
+            if stamped["kind"] == SERVICE_ACCOUNTS.kind:
+                return await self._client.create(SERVICE_ACCOUNTS, stamped)
             return await self._client.apply(stamped, force=False)
-        except (Conflict, Invalid):
+        except (Conflict, Invalid):  # AlreadyExists is a Conflict
             await self._refuse_foreign(stamped, owner_uid)
             return await self._client.apply(stamped)
 
@@ -217,9 +216,9 @@ def _identity(manifest: JsonObject) -> Identity:
 
 
 def _stamped(manifest: JsonObject) -> JsonObject:
-    stamped = copy.deepcopy(manifest)
-    stamped["metadata"].setdefault("annotations", {})[ANNOTATION_APPLIED_HASH] = manifest_hash(manifest)
-    return stamped
+    metadata = manifest["metadata"]
+    annotations = {**(metadata.get("annotations") or {}), ANNOTATION_APPLIED_HASH: manifest_hash(manifest)}
+    return {**manifest, "metadata": {**metadata, "annotations": annotations}}
 
 
 def _applied_hash(stamped: JsonObject) -> str:

@@ -225,6 +225,10 @@ def _degraded(situation: Situation, serving: _Serving, problem: PodProblem | Non
         return Condition(DEGRADED, True, "PlanMismatch", serving.mismatch[0])
     if problem is not None and serving.exact:
         return Condition(DEGRADED, True, problem.reason, problem.message)
+    unlabelled = [words for group in situation.groups for words in group.unlabelled]
+    if unlabelled:
+        words = f"node {'; node '.join(unlabelled)}; its pods keep serving, and no new pod is placed there"
+        return Condition(DEGRADED, True, "UnknownHardware", f"{words} until the label is back")
     return Condition(DEGRADED, False, "Ready", "no serving pod deviates from its plan")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 
 from pydantic import ValidationError
 
@@ -46,11 +47,17 @@ def plan_document(dd_name: str, group: str, plan_hash: str, children: Children) 
         logger.warning("plan %s of group %s is gone: there is no ConfigMap %s", plan_hash, group, name)
         return None
     try:
-        return Plan.model_validate_json((config_map.get("data") or {}).get(PLAN_KEY, ""))
+        return _read(str((config_map.get("data") or {}).get(PLAN_KEY, "")))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         logger.warning("plan in ConfigMap %s is not one that this operator knows: %s", name, first["msg"])
         return None
+
+
+@lru_cache(maxsize=512)
+def _read(text: str) -> Plan:
+    """A document is immutable, and each look at a deployment reads it anew. Raises ValidationError."""
+    return Plan.model_validate_json(text)
 
 
 def _engine_image(live: JsonObject) -> str | None:

@@ -7,23 +7,14 @@ of an Event is made of its content: a repeat meets the first one and becomes its
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
 from diffusion_operator.api.names import GROUP_VERSION, KIND
-from diffusion_operator.kube.client import KubeClient
-from diffusion_operator.kube.errors import AlreadyExists, ApiError
 from diffusion_operator.kube.resources import EVENTS, JsonObject
 
-logger = logging.getLogger(__name__)
-
 REPORTING_CONTROLLER = "diffusion-operator.io/operator"
-LONGEST_NOTE = 1024
-REMEMBERED_EVENTS = 4096
+LONGEST_NOTE = 1024  # bytes; whoever writes other letters has fewer of them
 QUIET_REASONS = frozenset({"Ready", "Planned", "Progressing", "Suspended"})
 
 
@@ -60,65 +51,31 @@ def changes(before: JsonObject, after: JsonObject) -> list[Change]:
     return found
 
 
-class EventRecorder:
-    """Posts changes. A failure to post is logged and never fails a reconcile."""
-
-    def __init__(self, client: KubeClient, instance: str, now: Callable[[], datetime]) -> None:
-        self._client = client
-        self._instance = instance
-        self._now = now
-        self._counts: OrderedDict[str, int] = OrderedDict()
-
-    async def post(self, dd: JsonObject, change: Change) -> None:
-        """Create the Event, or count up the series of the one that says the same."""
-        metadata = dd["metadata"]
-        name = _event_name(metadata, change)
-        try:
-            await self._post(metadata, name, change)
-        except ApiError as error:
-            logger.warning(
-                "event %s for %s/%s not posted: %s", change.reason, metadata["namespace"], name, error
-            )
-
-    async def _post(self, metadata: JsonObject, name: str, change: Change) -> None:
-        stamp = self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        count = self._remember(name)
-        try:
-            await self._client.create_event(self._event(metadata, name, change, stamp))
-        except AlreadyExists:
-            series = {"count": max(2, count), "lastObservedTime": stamp}
-            await self._client.repeat_event(metadata["namespace"], name, series)
-
-    def _remember(self, name: str) -> int:
-        count = self._counts.pop(name, 0) + 1
-        self._counts[name] = count
-        if len(self._counts) > REMEMBERED_EVENTS:
-            self._counts.popitem(last=False)
-        return count
-
-    def _event(self, metadata: JsonObject, name: str, change: Change, stamp: str) -> JsonObject:
-        return {
-            "apiVersion": EVENTS.api_version,
-            "kind": EVENTS.kind,
-            "metadata": {"name": name, "namespace": metadata["namespace"]},
-            "eventTime": stamp,
-            "type": change.type,
-            "reason": change.reason,
-            "action": change.action,
-            "note": change.note[:LONGEST_NOTE],
-            "reportingController": REPORTING_CONTROLLER,
-            "reportingInstance": self._instance[:128],
-            "regarding": {
-                "apiVersion": GROUP_VERSION,
-                "kind": KIND,
-                "name": metadata["name"],
-                "namespace": metadata["namespace"],
-                "uid": metadata["uid"],
-            },
-        }
+def event_manifest(metadata: JsonObject, name: str, change: Change, instance: str, stamp: str) -> JsonObject:
+    """The events.k8s.io/v1 Event of this name about the DiffusionDeployment with this metadata."""
+    return {
+        "apiVersion": EVENTS.api_version,
+        "kind": EVENTS.kind,
+        "metadata": {"name": name, "namespace": metadata["namespace"]},
+        "eventTime": stamp,
+        "type": change.type,
+        "reason": change.reason,
+        "action": change.action,
+        "note": change.note.encode()[:LONGEST_NOTE].decode(errors="ignore"),
+        "reportingController": REPORTING_CONTROLLER,
+        "reportingInstance": instance[:128],
+        "regarding": {
+            "apiVersion": GROUP_VERSION,
+            "kind": KIND,
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+        },
+    }
 
 
-def _event_name(metadata: JsonObject, change: Change) -> str:
+def event_name(metadata: JsonObject, change: Change) -> str:
+    """Made of the content, so that what is told again meets the first Event."""
     text = "\n".join((metadata["uid"], change.type, change.reason, change.note))
     return f"{metadata['name'][:200]}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 

@@ -27,6 +27,8 @@ class JobView:
     bad_input: bool = False
     ended: datetime | None = None
     retry_after_s: float | None = None
+    pod_ip: str | None = None
+    """Of a pod at work."""
 
     def in_seconds(self, left_s: float) -> JobView:
         """The same, to be tried again after so many seconds."""
@@ -57,7 +59,9 @@ def job_view(job: JsonObject, pods: Sequence[JsonObject]) -> JobView:
         return JobView(state, text=text)
     if state == "running":
         waits = next((words for pod in newest if (words := _waits(pod))), "")
-        return JobView(state, message=waits or _told(text).get("message", ""))
+        at_work = next((pod["status"].get("podIP") for pod in newest if _works(pod)), None)
+        said = "" if at_work else _told(text).get("message", "")
+        return JobView(state, message=waits or said, pod_ip=at_work)
     failure = _failure(job)
     told = _told(text)
     words = told.get("message") or text.strip()[:300] or str(failure.get("message") or "no pod said why")
@@ -82,6 +86,11 @@ def _ended(pod: JsonObject) -> dict[str, Any]:
         if ended:
             return dict(ended)
     return {}
+
+
+def _works(pod: JsonObject) -> bool:
+    containers = (pod.get("status") or {}).get("containerStatuses") or ()
+    return any("running" in (status.get("state") or {}) for status in containers)
 
 
 def _waits(pod: JsonObject) -> str:

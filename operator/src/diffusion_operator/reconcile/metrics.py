@@ -6,7 +6,7 @@ what its last reconcile saw, and vanish with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -24,6 +24,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._totals: Callable[[], tuple[GpuTotals, ...]] = tuple
         self.reconciles = self._counter(
             "reconciles", "Reconciles by result: done, apiError, timeout or bug.", "result"
         )
@@ -41,6 +42,11 @@ class Metrics:
         )
         self.api_call_seconds = self._histogram(
             "api_call_duration_seconds", "Seconds per request to the API server.", API_CALL_BUCKETS_S, "verb"
+        )
+        self.events_dropped = self._counter(
+            "events_dropped",
+            "Events that were not posted: lineFull, noAnswer, refused or stopped.",
+            "reason",
         )
         self._leader = self._gauge("leader", "1 while this process is the one that works.")
         self._blocked = self._gauge(
@@ -94,6 +100,10 @@ class Metrics:
         self.api_calls.labels(verb, resource, str(code)).inc()
         self.api_call_seconds.labels(verb).observe(seconds)
 
+    def event_dropped(self, reason: str) -> None:
+        """An Event will never be posted."""
+        self.events_dropped.labels(reason).inc()
+
     def observe_deployment(self, key: DeploymentKey, seen: Sighting) -> None:
         """What a reconcile saw of one deployment; None removes a value that is not known any more."""
         for kind, true in seen.conditions.items():
@@ -112,11 +122,14 @@ class Metrics:
         for gauge in (self._condition, self._predicted, self._measured):
             gauge.remove_by_labels({"namespace": key.namespace, "name": key.name})
 
-    def observe_capacity(self, totals: Iterable[GpuTotals]) -> None:
-        """The GPUs of the cluster, as the last decision found them."""
+    def watch_capacity(self, totals: Callable[[], tuple[GpuTotals, ...]]) -> None:
+        """Count the GPUs of the cluster whenever metrics are asked for: no decision waits for it."""
+        self._totals = totals
+
+    def _observe_capacity(self) -> None:
         for gauge in (self._allocatable, self._promised, self._free):
             gauge.clear()
-        for total in totals:
+        for total in self._totals():
             labels = (total.product, total.resource)
             self._allocatable.labels(*labels).set(total.allocatable)
             self._promised.labels(*labels).set(total.promised)
@@ -124,6 +137,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """All metrics in the text format."""
+        self._observe_capacity()
         return generate_latest(self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -50,6 +50,11 @@ class MirroringClient:
         self._mirror.put(resource_of(manifest), answer, own=True)
         return answer
 
+    async def create(self, resource: Resource, obj: JsonObject) -> JsonObject:
+        answer = await self._client.create(resource, obj)
+        self._mirror.put(resource, answer, own=True)
+        return answer
+
     async def apply_status(self, manifest: JsonObject) -> JsonObject:
         answer = await self._client.apply_status(manifest)
         self._mirror.put(resource_of(manifest), answer, own=True)

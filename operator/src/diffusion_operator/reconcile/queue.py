@@ -1,7 +1,8 @@
 """A keyed work queue: many hints in, one reconcile at a time per key out.
 
 Semantics of client-go's workqueue: a key is queued once, runs in at most one worker, and an add while it
-runs queues it again afterwards. It never looks at what a key means. Time comes from the event loop or a test.
+runs queues it again afterwards. A key can be held: until then it is not due. It never looks at what a key
+means. Time comes from the event loop or a test.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class KeyedQueue(Generic[K]):
         self._dirty: dict[K, float] = {}
         self._delayed: dict[K, _Timer] = {}
         self._failures: dict[K, int] = {}
+        self._held: dict[K, float] = {}
         self._closed = False
 
     def __len__(self) -> int:
@@ -75,6 +77,9 @@ class KeyedQueue(Generic[K]):
         """Make the key due now; an earlier appointment of the same key is met by this run."""
         if self._closed:
             return
+        if self._held_for_s(key) > 0:
+            self._appoint(key, self._held[key])
+            return
         self._cancel_timer(key)
         if key in self._running:
             self._dirty.setdefault(key, self._timers.time())
@@ -86,12 +91,19 @@ class KeyedQueue(Generic[K]):
         """Make the key due in `delay_s` seconds, unless it is due earlier anyway."""
         if self._closed or key in self._queued or key in self._dirty:
             return
-        due_s = self._timers.time() + delay_s
-        current = self._delayed.get(key)
-        if current is not None and current.due_s <= due_s:
-            return
-        self._cancel_timer(key)
-        self._delayed[key] = _Timer(due_s, self._timers.call_later(delay_s, lambda: self._fire(key)))
+        self._appoint(key, self._timers.time() + max(delay_s, self._held_for_s(key)))
+
+    def hold(self, key: K, until_s: float) -> None:
+        """The key is not due before `until_s` of the timers' clock, but what is due already is."""
+        self._held[key] = until_s
+        timer = self._delayed.get(key)
+        if timer is not None and timer.due_s < until_s:
+            self._cancel_timer(key)
+            self._appoint(key, until_s)
+
+    def release(self, key: K) -> None:
+        """The key is not held any more."""
+        self._held.pop(key, None)
 
     def add_failed(self, key: K, *, at_least_s: float = 0.0, at_most_s: float = LONGEST_DELAY_S) -> float:
         """Make the key due after its back-off (0.5 s doubling to 5 min, jittered); returns the delay."""
@@ -132,8 +144,26 @@ class KeyedQueue(Generic[K]):
             self._cancel_timer(key)
         self._ready.put_nowait(None)
 
+    def _held_for_s(self, key: K) -> float:
+        """Seconds for which the key is still held."""
+        left_s = self._held.get(key, 0.0) - self._timers.time()
+        if left_s <= 0:
+            self._held.pop(key, None)
+        return max(0.0, left_s)
+
+    def _appoint(self, key: K, due_s: float) -> None:
+        """Make the key due then, unless it has an earlier appointment."""
+        current = self._delayed.get(key)
+        if current is not None and current.due_s <= due_s:
+            return
+        self._cancel_timer(key)
+        delay_s = due_s - self._timers.time()
+        self._delayed[key] = _Timer(due_s, self._timers.call_later(delay_s, lambda: self._fire(key)))
+
     def _fire(self, key: K) -> None:
-        self._delayed.pop(key, None)
+        timer = self._delayed.pop(key)
+        if self._held.get(key, 0.0) <= timer.due_s:
+            self._held.pop(key, None)  # the timer may fire a little early
         self.add(key)
 
     def _cancel_timer(self, key: K) -> None:

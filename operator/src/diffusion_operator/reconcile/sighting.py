@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from diffusion_operator.inventory.totals import GpuTotals
 from diffusion_operator.kube.resources import JsonObject
 from diffusion_operator.placement.decision import GroupDecision
 from diffusion_runtime.planning.documents import EngineReport
@@ -18,21 +17,18 @@ class Sighting:
     conditions: Mapping[str, bool] = field(default_factory=dict)
     predicted_peak_bytes: int | None = None
     measured_peak_bytes: int | None = None
-    capacity: tuple[GpuTotals, ...] = ()
 
 
 def sighting(
     status: JsonObject,
     groups: Sequence[GroupDecision],
     reports: Mapping[str, EngineReport],
-    capacity: tuple[GpuTotals, ...],
 ) -> Sighting:
-    """The worst of all hardware groups and pods. `capacity` is empty where no ledger was built."""
+    """The worst of all hardware groups and pods."""
     return Sighting(
         {condition["type"]: condition["status"] == "True" for condition in status["conditions"]},
         max((group.plan.memory.peak_per_gpu_bytes for group in groups), default=None),
         measured_peak_bytes(reports),
-        capacity,
     )
 
 

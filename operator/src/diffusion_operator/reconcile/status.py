@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from diffusion_operator.api.names import GROUP_VERSION, KIND, LABEL_DEPLOYMENT
@@ -10,6 +11,7 @@ from diffusion_operator.placement.history import NO_HISTORY, History
 from diffusion_operator.reconcile.compare import differences
 from diffusion_operator.reconcile.conditions import Situation, conditions_of, with_times
 from diffusion_operator.reconcile.history_status import history_status
+from diffusion_operator.reconcile.observe import Observation
 from diffusion_operator.reconcile.observed import observed_status
 from diffusion_operator.reconcile.plan_status import placement_status, plan_status
 
@@ -76,8 +78,33 @@ def _promise(situation: Situation, before: JsonObject) -> JsonObject:
         kept = situation.refusal is not None and situation.observation.deployments
         if situation.to_come is not None and not kept:
             return {"plan": plan_status(situation.to_come)}
-        return {key: before[key] for key in ("plan", "placements") if kept and key in before}
+        if not kept:
+            return {}
+        promised = _still_promised(before.get("placements") or (), situation.observation)
+        return {
+            name: value
+            for name, value in (("plan", before.get("plan")), ("placements", promised))
+            if value and name in before
+        }
     promise: JsonObject = {"plan": plan_status(situation.groups[0], situation.warnings)}
     if not situation.suspended:
         promise["placements"] = [placement_status(group) for group in situation.groups]
     return promise
+
+
+def _still_promised(placements: Sequence[JsonObject], observation: Observation) -> list[JsonObject]:
+    """Earlier promises, less the pods that the scheduler cannot place: for those there is nothing to promise.
+
+    GPUs are reserved for them anew when there is room again, by a decision of its own.
+    """
+    found = []
+    for placement in placements:
+        homeless = sum(
+            1
+            for pod in observation.pods
+            if pod.group == placement["group"] and pod.problem and pod.problem.reason == "Unschedulable"
+        )
+        replicas = max(0, placement["replicas"] - homeless)
+        if replicas:
+            found.append({**placement, "replicas": replicas} if homeless else placement)
+    return found

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from diffusion_operator.api.deployment import DiffusionDeployment
 from diffusion_operator.api.errors import InvalidSpec
 from diffusion_operator.inventory.objects import parse_deployment
-from diffusion_operator.inventory.totals import GpuTotals, gpu_totals
+from diffusion_operator.inventory.totals import GpuTotals
 from diffusion_operator.kube.client import KubeClient
 from diffusion_operator.kube.errors import Conflict, Forbidden, Invalid, NotFound
 from diffusion_operator.kube.reports import ReportReader
@@ -42,7 +42,8 @@ from diffusion_operator.reconcile.children import (
 )
 from diffusion_operator.reconcile.conditions import ModelCondition, Situation
 from diffusion_operator.reconcile.current import current_groups, plan_document
-from diffusion_operator.reconcile.events import EventRecorder, changes
+from diffusion_operator.reconcile.event_sender import EventSender
+from diffusion_operator.reconcile.events import changes
 from diffusion_operator.reconcile.evidence import (
     Findings,
     deadline_seconds,
@@ -99,7 +100,6 @@ class _Decided:
     decision: Decision
     own_pods: Sequence[JsonObject]
     found: Findings = field(default_factory=Findings)
-    capacity: tuple[GpuTotals, ...] = ()
     warnings: tuple[str, ...] = ()
     model: ModelState = BUILT_IN
     to_come: GroupDecision | None = None
@@ -123,6 +123,7 @@ class Reconciler:
         instance: str = "diffusion-operator",
         terms: Terms = NO_TERMS,
         now: Callable[[], datetime] = utc_now,
+        event_dropped: Callable[[str], None] = lambda _why: None,
     ) -> None:
         self._monitors = MonitorKeeper(client)  # of a kind that the mirror does not know
         client = MirroringClient(client, mirror)
@@ -134,10 +135,14 @@ class Reconciler:
         self._terms = terms
         self._now = now
         self._writer = ChildWriter(client)
-        self._models = Models(client, mirror, self._writer, settings, now)
+        self._models = Models(client, mirror, self._writer, settings, now, reports)
         self._status = StatusWriter(client)
-        self._events = EventRecorder(client, instance, now)
+        self.events = EventSender(client, instance, now, dropped=event_dropped)
         self.waiting: set[DeploymentKey] = set()
+
+    def gpu_totals(self) -> tuple[GpuTotals, ...]:
+        """The GPUs of the cluster, as the last decision found them."""
+        return self._capacity.totals()
 
     async def reconcile(self, key: DeploymentKey) -> Outcome:
         """One pass. Raises ApiError when the API server gave no usable answer; the queue tries again."""
@@ -193,7 +198,7 @@ class Reconciler:
             facts=model.facts,
             mounts=model.mounts,
         )
-        decided = _Decided(decision, own, found, gpu_totals(ledger), model=model)
+        decided = _Decided(decision, own, found, model=model)
         if decision.refusal is not None and not decision.groups:
             # What serves keeps serving until something can take its place.
             return decided
@@ -320,12 +325,13 @@ class Reconciler:
             warnings=decided.warnings,
         )
         status = build_status(dd, situation, port=_service_port(children), now=now, history=history)
-        for change in changes(dd.get("status") or {}, status):
-            # Before the status: a crash in between repeats the Event, and a repeat becomes a series.
-            await self._events.post(dd, change)
+        before = dd.get("status") or {}
         await self._status.write(dd, status)
+        # After the status: where it could not be written, the next pass finds the same change.
+        for change in changes(before, status):
+            self.events.post(dd, change)
         later = (patience_s, decided.found.recheck_after_s, decided.model.recheck_after_s)
-        seen = sighting(status, situation.groups, reports, decided.capacity)
+        seen = sighting(status, situation.groups, reports)
         return self._outcome(key, situation, status, later, seen)
 
     def _outcome(

@@ -58,6 +58,17 @@ class Streams:
             self._heard_s[resource] = -SILENT_AFTER_S
         return True
 
+    def told(self, path: str, event: dict[str, Any]) -> bool:
+        """A stream carried an event; a bug of ours costs this one event and not the watch."""
+        resource = self._by_path.get(path)
+        if resource is None:
+            return False
+        try:
+            self.event(resource, event)
+        except Exception:
+            logger.exception("bug in the operator, please report it: an event of %s is lost", path)
+        return True
+
     def heard(self, path: str) -> None:
         """A stream carried an event or a bookmark."""
         resource = self._by_path.get(path)

@@ -64,8 +64,6 @@ async def _serve(key: Key, queue: KeyedQueue[Key], reconciler: Reconciler, metri
         metrics.forget_deployment(key)
     else:
         metrics.observe_deployment(key, outcome.seen)
-        if outcome.seen.capacity:
-            metrics.observe_capacity(outcome.seen.capacity)
     queue.forget(key)
     if outcome.recheck_after_s is not None:
         queue.add_after(key, outcome.recheck_after_s)

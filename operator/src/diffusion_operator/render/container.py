@@ -11,6 +11,7 @@ from diffusion_operator.api.deployment import DiffusionDeployment
 from diffusion_operator.api.pod import EnvVar
 from diffusion_operator.placement.decision import GroupDecision
 from diffusion_operator.placement.host_memory import planned_host_bytes
+from diffusion_operator.render.compile_cache import compile_env, compile_mounts
 from diffusion_operator.render.drain import DRAIN_VARIABLE, drain_seconds
 from diffusion_operator.render.model_volume import RESTRICTED, SCRATCH_FOLDER, model_mounts
 from diffusion_operator.render.settings import RenderSettings
@@ -41,13 +42,13 @@ def engine_container(
             {"name": "http", "containerPort": API_PORT, "protocol": "TCP"},
             {"name": MANAGEMENT_PORT_NAME, "containerPort": MANAGEMENT_PORT, "protocol": "TCP"},
         ],
-        "env": _env(dd, group),
+        "env": _env(dd, group, settings),
         "resources": _resources(dd, group),
         "startupProbe": _probe("/startupz", STARTUP_PERIOD_S, STARTUP_LIMIT_S // STARTUP_PERIOD_S),
         "livenessProbe": _probe("/livez", 10, 6),
         "readinessProbe": _probe("/readyz", 5, 3),
         "securityContext": RESTRICTED,
-        "volumeMounts": _mounts(dd),
+        "volumeMounts": _mounts(dd, group),
     }
 
 
@@ -60,12 +61,13 @@ def _probe(path: str, period_s: int, failures: int) -> dict[str, Any]:
     }
 
 
-def _env(dd: DiffusionDeployment, group: GroupDecision) -> list[dict[str, Any]]:
+def _env(dd: DiffusionDeployment, group: GroupDecision, settings: RenderSettings) -> list[dict[str, Any]]:
     fixed: list[dict[str, Any]] = [
         {"name": "HF_HUB_OFFLINE", "value": "1"},
         {"name": "HOME", "value": SCRATCH_FOLDER},
         # A variable and no flag: an engine that does not know it starts all the same.
         {"name": DRAIN_VARIABLE, "value": str(drain_seconds(dd, group.plan))},
+        *compile_env(dd, group, settings),
     ]
     key = dd.spec.service.api_key_secret_ref if dd.spec.service else None
     if key is not None:
@@ -97,12 +99,13 @@ def _texts(amounts: dict[str, Any]) -> dict[str, str]:
     return {name: str(amount) for name, amount in amounts.items()}
 
 
-def _mounts(dd: DiffusionDeployment) -> list[dict[str, Any]]:
+def _mounts(dd: DiffusionDeployment, group: GroupDecision) -> list[dict[str, Any]]:
     mounts: list[dict[str, Any]] = [
         {"name": "plan", "mountPath": PLAN_FOLDER, "readOnly": True},
         {"name": "tmp", "mountPath": SCRATCH_FOLDER},
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - a memory volume of the pod's own
         *model_mounts(dd.spec),
+        *compile_mounts(dd, group),
     ]
     for volume in (dd.spec.pod.volumes if dd.spec.pod else None) or ():
         mount: dict[str, Any] = {"name": volume.name, "mountPath": volume.mount_path}

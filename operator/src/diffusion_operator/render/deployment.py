@@ -20,6 +20,7 @@ from diffusion_operator.api.names import (
 )
 from diffusion_operator.api.pod import PodVolume
 from diffusion_operator.placement.decision import GroupDecision, Rollout
+from diffusion_operator.render.compile_cache import compile_volumes
 from diffusion_operator.render.container import engine_container
 from diffusion_operator.render.drain import drain_seconds
 from diffusion_operator.render.metadata import Manifest, child_metadata
@@ -115,6 +116,7 @@ def _volumes(dd: DiffusionDeployment, group: GroupDecision) -> list[dict[str, An
         {"name": "tmp", "emptyDir": {}},
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": SHM_LIMIT}},
         *model_volumes(dd, group.files_bytes),
+        *compile_volumes(dd, group),
     ]
     return own + [_volume(volume) for volume in (dd.spec.pod.volumes if dd.spec.pod else None) or ()]
 

@@ -21,6 +21,7 @@ from diffusion_operator.api.names import (
 from diffusion_operator.placement.decision import GroupDecision
 from diffusion_operator.placement.facts import asked_revision, cache_claim, facts_key, is_fetched, job_key
 from diffusion_operator.placement.wish import resource_of
+from diffusion_operator.render.container import MANAGEMENT_PORT, MANAGEMENT_PORT_NAME
 from diffusion_operator.render.deployment import pod_security, pull_secrets
 from diffusion_operator.render.metadata import Manifest, child_metadata
 from diffusion_operator.render.model_volume import (
@@ -41,6 +42,7 @@ INSPECT_DEADLINE_S = 1800
 # Only for a Job that nobody comes to read; the operator removes it as soon as its answer is kept.
 INSPECT_TTL_S = 3600
 BAD_INPUT_EXIT = 2
+PROGRESS_VARIABLE = "DIFFUSION_PROGRESS_PORT"  # read by diffusion_runtime.commands.fetch_progress
 # No label of an engine pod: the Service must not find these pods.
 JOB_APP_NAME = "diffusion-model-job"
 
@@ -79,6 +81,9 @@ def render_inspect(dd: DiffusionDeployment, settings: RenderSettings) -> Manifes
 def render_fetch(dd: DiffusionDeployment, group: GroupDecision, settings: RenderSettings) -> Manifest:
     """Fetches into the cache. It stays when it is done: it is the record that the model is there."""
     container = fetch_container(dd, group.plan.model, settings)
+    # The operator asks there how far it is, as it asks engines for their report.
+    container["env"].append({"name": PROGRESS_VARIABLE, "value": str(MANAGEMENT_PORT)})
+    container["ports"] = [{"name": MANAGEMENT_PORT_NAME, "containerPort": MANAGEMENT_PORT, "protocol": "TCP"}]
     volumes = [{"name": "tmp", "emptyDir": {}}, *model_volumes(dd)]
     pod = _pod(dd, settings, container, volumes) | scheduling_fields(dd, group)
     return _job(dd, fetch_job_name(dd, group), pod, FETCH_RETRIES)

@@ -72,9 +72,8 @@ def fetch_containers(
 def fetch_container(dd: DiffusionDeployment, model: ModelRef, settings: RenderSettings) -> dict[str, Any]:
     """Fetches exactly the state of the source that the plan was made for."""
     arguments = ["--to", model.path or "", *source_arguments(dd.spec, model.revision)]
-    return source_container(dd, settings, FETCH_CONTAINER, ["fetch", *arguments]) | {
-        "volumeMounts": [*model_mounts(dd.spec, writable=True), scratch_mount()]
-    }
+    container = source_container(dd, settings, FETCH_CONTAINER, ["fetch", *arguments])
+    return container | {"volumeMounts": [*model_mounts(dd.spec, writable=True), scratch_mount()]}
 
 
 def source_arguments(spec: DiffusionDeploymentSpec, revision: str | None) -> list[str]:

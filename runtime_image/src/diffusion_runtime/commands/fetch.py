@@ -1,7 +1,7 @@
 """`diffusion-runtime fetch`: a model from a hub or an S3-compatible store into a folder, pinned and verified.
 
 Progress and the result are JSON lines on stdout, for programs; the last one is also the termination message
-of a container. Needs no GPU and no torch.
+of a container, and while it runs `fetch_progress` may answer how far it is. Needs no GPU and no torch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from diffusion_runtime.commands.fetch_progress import served
 from diffusion_runtime.planning.errors import BadRequest
 
 HELP = "bring a model into a folder, at a pinned revision, resumable and hash-checked"
@@ -49,8 +50,15 @@ def run(args: argparse.Namespace) -> int:
     """0 the folder is whole, 1 another try may help, 2 bad input."""
     from diffusion_runtime.loading.remote.source import FetchFailed
 
+    say = json_progress()
     try:
-        done = bring(args.model_path, args.revision, args.variant, args.to, json_progress())
+        with served() as progress:
+
+            def report(done: int, total: int) -> None:
+                progress.report(done, total)
+                say(done, total)
+
+            done = bring(args.model_path, args.revision, args.variant, args.to, report)
     except BadRequest as error:
         return _end(
             args, EXIT_BAD_INPUT, {"reason": "InvalidSpec", "field": error.field, "message": str(error)}

@@ -1,0 +1,66 @@
+"""What holds GPUs on a node, how a node looks to one owner, and where pods are packed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from diffusion_operator.inventory.gpu_nodes import MeasuredRoom
+from diffusion_operator.inventory.objects import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """GPUs of one resource that one pod holds or a replica will need. `owner` is None for foreign pods."""
+
+    holder: str
+    owner: str | None
+    node: str
+    resource_name: str
+    gpus: int
+    memory_bytes: int = 0
+    group: str | None = None
+    reserved: bool = False
+    top_up: bool = False
+    plan_hash: str | None = None
+    """Plan that the pod follows; None for reservations, foreign pods and pods that are terminating."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCapacity:
+    """One node as one owner sees it. `holders` are (name, GPUs), most first, without the owner itself.
+
+    `room` is what the node agent measured, None where no report counts. `staying` are GPUs that the owner's
+    own pods hold, by the plan that they follow; they stay there even when no new pod may come.
+    """
+
+    node: Node
+    total: int
+    free: int
+    host_free_bytes: int
+    holders: tuple[tuple[str, int], ...] = ()
+    room: MeasuredRoom | None = None
+    staying: tuple[tuple[str, int], ...] = ()
+
+    def held_by(self, plan_hash: str) -> int:
+        """GPUs that the owner's pods of this plan hold."""
+        return min(self.free, sum(gpus for held, gpus in self.staying if held == plan_hash))
+
+
+def pack(free: Mapping[str, int], gpus: int, count: int) -> list[str]:
+    """Node names for up to `count` pods of `gpus` GPUs: the fullest node that still fits first, ties by name.
+
+    `free` is GPUs per node. Fewer names than asked for means that the rest does not fit.
+    """
+    left = {name: amount for name, amount in free.items() if amount >= gpus} if gpus > 0 else {}
+    chosen: list[str] = []
+    while len(chosen) < count:
+        fitting = [(amount, name) for name, amount in left.items() if amount >= gpus]
+        if not fitting:
+            break
+        _, name = min(fitting)
+        # The fullest node stays the fullest until it is full, so all its places are taken at once.
+        places = min(left[name] // gpus, count - len(chosen))
+        left[name] -= places * gpus
+        chosen += [name] * places
+    return chosen
