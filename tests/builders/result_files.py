@@ -11,6 +11,7 @@ import sys
 from builders import parity_result as parity
 from full.bad_resources import results as bad_resources
 from full.chart import outcome as chart
+from full.cluster_faults import results as cluster_faults
 from full.faults import results as faults
 from full.planner import test_properties_at_large as planner
 from full.scale import test_a_thousand as scale
@@ -19,6 +20,7 @@ from full.soak import test_flat_memory as soak
 SUITES = {
     "bad_resources": bad_resources,
     "chart": chart,
+    "cluster_faults": cluster_faults,
     "faults": faults,
     "parity": parity,
     "planner": planner,

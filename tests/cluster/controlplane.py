@@ -9,7 +9,7 @@ import json
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from localcluster import gotools
 from localcluster.shell import run
 
 TOKEN = "loopback-only"
+OPERATOR_TOKEN, OPERATOR_USER = "loopback-operator", "the-operator"
 KEYS_CHART = """\
 {{- $key := genSelfSignedCert "localhost" (list "127.0.0.1") (list "localhost") 1 }}
 account: {{ genPrivateKey "rsa" | quote }}
@@ -27,12 +28,55 @@ key: {{ $key.Key | quote }}
 """
 
 
+@dataclass
+class Part:
+    """A program that can be ended and started again; its output goes to a file named after it."""
+
+    command: Sequence[str | Path]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            command = list(map(str, self.command))
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL for one that waits for its clients to go."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(30)
+        self.process = None
+
+
 @dataclass(frozen=True)
 class ControlPlane:
     """Where it answers and where its keys are: account.pem, certificate.pem, key.pem."""
 
     folder: Path
     port: int
+    store: Part
+    server: Part
+
+    def start_server(self) -> None:
+        """Start the API server and wait until it is ready."""
+        self.server.start()
+        _await_ready(self)
+
+    def stop_both(self) -> None:
+        """End API server and store."""
+        self.server.stop()
+        self.store.stop()
+
+    def start_both(self) -> None:
+        """Start store and API server, and wait until they are ready."""
+        self.store.start()
+        self.start_server()
 
     def kubectl(self, *words: str, stdin: str | None = None) -> str:
         """Run kubectl as an administrator."""
@@ -51,30 +95,23 @@ def free_port() -> int:
 @contextmanager
 def control_plane(folder: Path, *controllers: str) -> Iterator[ControlPlane]:
     """Start, wait until the API server is ready, and end everything afterwards."""
-    plane = ControlPlane(folder, free_port())
+    tools, port = gotools.kubernetes(), free_port()
+    client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    store = Part([gotools.etcd(), *_store_flags(folder, client, peer)], folder / "etcd.log")
+    server = Part(
+        [tools / "kube-apiserver", *_server_flags(folder, port, client)], folder / "kube-apiserver.log"
+    )
+    plane = ControlPlane(folder, port, store, server)
     _write_keys(folder)
     _write_kubeconfig(plane)
-    client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-    with ExitStack() as running:
-        store = [
-            "--data-dir",
-            str(folder / "etcd"),
-            "--listen-client-urls",
-            client,
-            "--advertise-client-urls",
-            client,
-        ]
-        store += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
-        running.enter_context(
-            program([gotools.etcd(), *store, "--initial-cluster", f"default={peer}"], folder)
-        )
-        tools = gotools.kubernetes()
-        running.enter_context(program([tools / "kube-apiserver", *_server_flags(plane, client)], folder))
-        _await_ready(plane)
-        words = [f"--kubeconfig={folder / 'kubeconfig'}", f"--controllers={','.join(controllers)}"]
-        words += ["--horizontal-pod-autoscaler-sync-period=1s", "--leader-elect=false", "--secure-port=0"]
-        running.enter_context(program([tools / "kube-controller-manager", *words], folder))
-        yield plane
+    words = [f"--kubeconfig={folder / 'kubeconfig'}", f"--controllers={','.join(controllers)}"]
+    words += ["--horizontal-pod-autoscaler-sync-period=1s", "--leader-elect=false", "--secure-port=0"]
+    try:
+        plane.start_both()
+        with program([tools / "kube-controller-manager", *words], folder):
+            yield plane
+    finally:
+        plane.stop_both()
 
 
 @contextmanager
@@ -89,14 +126,25 @@ def program(command: Sequence[str | Path], folder: Path) -> Iterator[None]:
             process.wait(30)
 
 
-def _server_flags(plane: ControlPlane, store: str) -> list[str]:
-    account = f"{plane.folder}/account.pem"
+def _store_flags(folder: Path, client: str, peer: str) -> list[str]:
+    return [
+        f"--data-dir={folder / 'etcd'}",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=default={peer}",
+    ]
+
+
+def _server_flags(folder: Path, port: int, store: str) -> list[str]:
+    account = f"{folder}/account.pem"
     return [
         f"--etcd-servers={store}",
-        f"--secure-port={plane.port}",
+        f"--secure-port={port}",
         "--bind-address=127.0.0.1",
-        f"--cert-dir={plane.folder / 'certs'}",
-        f"--token-auth-file={plane.folder / 'tokens'}",
+        f"--cert-dir={folder / 'certs'}",
+        f"--token-auth-file={folder / 'tokens'}",
         "--authorization-mode=RBAC",
         f"--service-account-key-file={account}",
         f"--service-account-signing-key-file={account}",
@@ -117,7 +165,8 @@ def _write_keys(folder: Path) -> None:
 
 
 def _write_kubeconfig(plane: ControlPlane) -> None:
-    (plane.folder / "tokens").write_text(f'{TOKEN},admin,admin,"system:masters"\n')
+    tokens = f'{TOKEN},admin,admin,"system:masters"\n{OPERATOR_TOKEN},{OPERATOR_USER},{OPERATOR_USER}\n'
+    (plane.folder / "tokens").write_text(tokens)
     server = {"server": f"https://127.0.0.1:{plane.port}", "insecure-skip-tls-verify": True}
     config = {
         "apiVersion": "v1",

@@ -60,14 +60,18 @@ class FakeApi:
     """`objects` by URL path. `faults` are answered first, one per request: (status, headers) or "reset".
 
     `contested`: every object that exists has fields of another manager, so that only forced applies succeed.
+    `missing`: plural names of kinds that are not installed, in discovery and in requests.
     With a `role`, what it does not allow is answered 403, as RBAC would; `used` and `refused` keep the rights
-    that requests needed.
+    that requests needed. A watch gets what happened since its resourceVersion; three events are orders to the
+    server: CUT ends the stream, HALF ends it within a line, STATUS ends it and refuses the next one.
     """
 
     objects: dict[str, JsonObject] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     faults: deque[tuple[int, dict[str, str]] | str] = field(default_factory=deque)
     watching: dict[str, asyncio.Queue[JsonObject]] = field(default_factory=dict)
+    history: dict[str, list[tuple[int, JsonObject]]] = field(default_factory=dict)
+    refuse_next: dict[str, int] = field(default_factory=dict)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     version: int = 100
     url: str = ""
@@ -76,6 +80,7 @@ class FakeApi:
     used: set[Right] = field(default_factory=set)
     refused: set[Right] = field(default_factory=set)
     contested: bool = False
+    missing: set[str] = field(default_factory=set)
     runner: web.AppRunner | None = None
 
     def put(self, collection: str, obj: JsonObject) -> JsonObject:
@@ -93,8 +98,12 @@ class FakeApi:
 
     def tell(self, collection: str, event: str, obj: JsonObject) -> None:
         """Send a watch event to whoever watches this collection."""
+        said = {"type": event, "object": copy.deepcopy(obj)}
+        version = str(obj.get("metadata", {}).get("resourceVersion", ""))
+        if version.isdigit() and event != "BOOKMARK":
+            self.history.setdefault(collection, []).append((int(version), said))
         if collection in self.watching:
-            self.watching[collection].put_nowait({"type": event, "object": obj})
+            self.watching[collection].put_nowait(said)
 
     async def close(self) -> None:
         """Close the port and end open requests; a second call does nothing."""
@@ -141,7 +150,10 @@ class FakeApi:
             status, headers = fault
             return _status(status, "fault asked for by the test", headers)
         if (found := _discovery(request.path)) is not None:
-            return web.json_response(found)
+            kept = [one for one in found.get("resources", ()) if one["name"] not in self.missing]
+            return web.json_response(found | {"resources": kept})
+        if self.missing & set(request.path.split("/")):
+            return _status(404, "the server could not find the requested resource", reason="NotFound")
         missing = self._missing_rights(request)
         if missing:
             group, resource, verb = sorted(missing)[0]
@@ -190,23 +202,41 @@ class FakeApi:
         )
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
+        path = request.path
+        if path in self.refuse_next:
+            return _status(self.refuse_next.pop(path), "fault asked for by the test")
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         events: asyncio.Queue[JsonObject] = asyncio.Queue()
-        self.watching[request.path] = events
+        since = int(request.query.get("resourceVersion", self.version))
+        for version, event in self.history.get(path, ()):
+            if version > since:
+                events.put_nowait(copy.deepcopy(event))
+        self.watching[path] = events
         async with self.changed:
             self.changed.notify_all()
         try:
             while True:
                 event = await events.get()
-                if event["type"] == "CUT":
-                    self.watching.pop(request.path, None)
+                if event["type"] in ("CUT", "HALF", "STATUS"):
+                    if self.watching.get(path) is events:
+                        del self.watching[path]
+                    await self._end(request, response, event)
                     return response
                 await response.write(json.dumps(event).encode() + b"\n")
                 if event["type"] == "ERROR":
                     return response
         except ConnectionResetError:
             return response
+
+    async def _end(self, request: web.Request, response: web.StreamResponse, event: JsonObject) -> None:
+        """A stream ends: cleanly, in the middle of a line, or so that the next one is refused."""
+        if event["type"] == "STATUS":
+            self.refuse_next[request.path] = event["code"]
+        elif event["type"] == "HALF":
+            await response.write(b'{"type": "ADDED", "object": {"metadata": {"na')
+            if event.get("reset") and request.transport is not None:
+                request.transport.abort()
 
     def _write(self, request: web.Request, body: Any) -> web.Response:
         if request.path.endswith("/selfsubjectaccessreviews"):

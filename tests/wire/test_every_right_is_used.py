@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from diffusion_operator.reconcile.worker import resync
 from diffusion_operator.render.settings import NetworkPolicySettings, RenderSettings
 from diffusion_operator.watch import watch
 from wire.fakeapi import FakeApi, Right, fake_api, kubeconfig
-from wire.test_process_on_the_wire import DDS, DEMO, settings
+from wire.test_process_on_the_wire import DDS, DEMO, said_by, settings
 from wire.test_watch_on_the_wire import WATCHED
 
 KEY = DeploymentKey("team", "demo")
@@ -179,10 +180,14 @@ async def test_a_rule_taken_away_is_missed_and_named(rule: Rule, tmp_path: Path)
     taken = rights([rule])
     async with fake_api() as api:
         api.role = rights(CLUSTER_RULES) - taken
-        with pytest.raises(main.CannotStart, match="its role does not allow: ") as refused:
-            await main.run(settings(api, tmp_path))
+        given = settings(api, tmp_path)
+        process = asyncio.create_task(main.run(given))
+        await asyncio.wait_for(said_by(given.http_port, "readyz", "its role does not allow: "), 30)
         for _, resource, verb in taken:
-            assert f"{verb} {resource}" in str(refused.value)
+            await asyncio.wait_for(said_by(given.http_port, "readyz", f"{verb} {resource}"), 5)
+        process.cancel()
+        with suppress(asyncio.CancelledError):
+            await process
 
         # Taken away while it runs: the server refuses exactly that, and the operator says so and lives.
         client, _ = await client_of(api, tmp_path)

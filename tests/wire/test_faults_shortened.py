@@ -1,7 +1,7 @@
 """One case of every fault of the full suite (tests/full/faults), so that `make test` holds each once.
 
-F3 (lost events) stands shortened in tests/unit/reconcile/test_mirror_truth.py, F5 (410, cut streams) in
-tests/wire/test_watch_on_the_wire.py.
+F3 (lost events) stands shortened in tests/unit/reconcile/test_mirror_truth.py. F8, F9, F12 and F18 need a
+real API server: tests/cluster.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 
 from builders.simulated_time import simulate
 from diffusion_operator.kube.resources import SERVICES
-from wire.faults import answers, crowds, facts, hands, kills, leaders, lives, reads
+from wire.faults import answers, crowds, facts, hands, kills, leaders, lives, reads, streams
 from wire.faults.outcome import Case
 
 SHORTENED: dict[str, Case] = {
@@ -40,3 +40,8 @@ SHORTENED: dict[str, Case] = {
 def test_it_ends_as_if_nothing_had_happened(name: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, logger="diffusion_operator")
     assert simulate(SHORTENED[name]).runs >= 1
+
+
+def test_no_end_of_a_stream_loses_anything() -> None:
+    """F5: each way twice."""
+    assert streams.restarts(2 * len(streams.ENDS))().figures["missed"] == 0

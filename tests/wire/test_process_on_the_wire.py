@@ -9,14 +9,14 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from diffusion_operator import main
+from diffusion_operator import main, preconditions
 from diffusion_operator.kube.rest import ClientSettings
 from diffusion_operator.render.settings import RenderSettings
 from diffusion_operator.settings import OperatorSettings
@@ -97,12 +97,67 @@ async def test_it_starts_says_why_rests_and_stops_on_sigterm(
         assert all("finalizers" not in json.dumps(seen.body) for seen in writes)
 
 
-async def test_a_missing_permission_is_one_sentence_at_the_start(tmp_path: Path) -> None:
-    async with fake_api() as api:
+async def said_by(port: int, path: str, words: str) -> None:
+    """Return once a probe says this."""
+    async with aiohttp.ClientSession() as session:
+        while True:
+            with suppress(aiohttp.ClientConnectionError):
+                async with session.get(f"http://127.0.0.1:{port}/{path}") as answer:
+                    if words in await answer.text():
+                        return
+            await asyncio.sleep(0.02)
+
+
+async def test_a_missing_permission_is_one_sentence_and_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(preconditions, "LOOK_AGAIN_S", 0.05)
+    async with running(tmp_path) as (api, process, port):
         api.denied = {("patch", "deployments"), ("patch", "diffusiondeployments/status")}
-        words = "does not allow: patch diffusiondeployments/status, patch deployments"
-        with pytest.raises(main.CannotStart, match=words):
-            await main.run(settings(api, tmp_path))
+        words = "its role does not allow: patch diffusiondeployments/status, patch deployments"
+        await asyncio.wait_for(said_by(port, "readyz", words), 30)
+        await asyncio.wait_for(said_by(port, "livez", "ok"), 30)
+        await asyncio.wait_for(said_by(port, "metrics", "diffusion_operator_blocked 1.0"), 30)
+        assert f"cannot work yet: {words}" in caplog.text
+        api.denied = set()
+        await asyncio.wait_for(api.wait_for_request(lambda seen: seen.path == f"{DEMO}/status"), 30)
+        await asyncio.wait_for(said_by(port, "metrics", "diffusion_operator_blocked 0.0"), 30)
+        await stopped(process)
+
+
+async def test_a_definition_that_goes_and_comes_back_costs_no_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F9: away at the start, away while it runs; the deployments that come back with it are served."""
+    monkeypatch.setattr(preconditions, "LOOK_AGAIN_S", 0.05)
+    async with running(tmp_path) as (api, process, port):
+        api.missing = {"diffusiondeployments"}
+        missing = "the custom resource definition diffusiondeployments.diffusion-operator.io is not installed"
+        await asyncio.wait_for(said_by(port, "readyz", missing), 30)
+        api.missing = set()
+        await asyncio.wait_for(api.wait_for_request(lambda seen: seen.path == f"{DEMO}/status"), 30)
+        await asyncio.wait_for(api.wait_for_watches(DDS), 30)
+
+        demo = api.objects.pop(DEMO)
+        api.missing = {"diffusiondeployments"}
+        api.tell(DDS, "DELETED", demo)
+        api.watching.pop(DDS).put_nowait({"type": "CUT"})
+        await asyncio.wait_for(said_by(port, "metrics", "diffusion_operator_blocked 1.0"), 30)
+        assert "is its custom resource definition installed?" in caplog.text
+        api.missing = set()
+        written = sum(seen.path == f"{DEMO}/status" for seen in api.seen)
+        api.put(DDS, demo | {"status": {}})
+        again = api.wait_for_request(lambda seen: seen.path == f"{DEMO}/status", more_than=written)
+        await asyncio.wait_for(again, 30)
+        await asyncio.wait_for(said_by(port, "metrics", "diffusion_operator_blocked 0.0"), 30)
+        assert not process.done()
+        await stopped(process)
+    assert "Traceback" not in caplog.text
+
+
+async def stopped(process: asyncio.Task[None]) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(process, 30)
 
 
 async def test_a_dead_watch_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

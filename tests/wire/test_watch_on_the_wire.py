@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from kubernetes.aio.client import Configuration
 
 from diffusion_operator.kube.resources import DIFFUSION_DEPLOYMENTS
@@ -215,6 +216,32 @@ async def test_a_stream_that_is_cut_goes_on_where_it_was(tmp_path: Path) -> None
         watched.api.put(DDS, named("after"))
         assert await watched.next() == DeploymentKey("team", "after")
         assert lists == sum(1 for seen in watched.api.seen if seen.path == DDS and "watch" not in seen.query)
+
+
+ENDS: dict[str, dict[str, Any]] = {
+    "an error that is not 410": {"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "oh"}},
+    "half a line": {"type": "HALF"},
+    "half a line and a reset": {"type": "HALF", "reset": True},
+    "410 before the stream": {"type": "STATUS", "code": 410},
+    "404 before the stream": {"type": "STATUS", "code": 404},
+    "403 before the stream": {"type": "STATUS", "code": 403},
+    "500 before the stream": {"type": "STATUS", "code": 500},
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_however_a_stream_ends_the_watch_goes_on_and_misses_nothing(tmp_path: Path, end: str) -> None:
+    """None of these may end the process: the store, a proxy or a role can do each of them at any time."""
+    async with watching(tmp_path) as watched:
+        watched.api.put(DDS, named("before"))
+        assert await watched.next() == DeploymentKey("team", "before")
+        watched.api.watching.pop(DDS).put_nowait(ENDS[end])
+        watched.api.put(DDS, named("in-the-gap"))
+        assert await watched.next() == DeploymentKey("team", "in-the-gap")
+        await asyncio.wait_for(watched.api.wait_for_watches(DDS), 20)
+        watched.api.put(DDS, named("after"))
+        assert await watched.next() == DeploymentKey("team", "after")
+        assert watched.streams.refusals() == []
 
 
 async def test_bookmarks_and_events_prove_a_stream_alive_and_silence_is_mended(tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from kubernetes.aio.config import ConfigException
 
 from diffusion_operator.health import start_http
-from diffusion_operator.kube.errors import ApiError, ServerError, TooManyRequests, Unreachable
+from diffusion_operator.kube.errors import StoreWentBack
 from diffusion_operator.kube.lease import Lease, LeaseLost
 from diffusion_operator.kube.reports import HttpReportReader
-from diffusion_operator.kube.resources import REQUIRED_ACCESS, REQUIRED_OWN_ACCESS, Resource
 from diffusion_operator.kube.rest import RestKubeClient, load_configuration
 from diffusion_operator.logs import configure_logging
+from diffusion_operator.preconditions import Preconditions
 from diffusion_operator.reconcile.hints import Hints
 from diffusion_operator.reconcile.keys import Key
 from diffusion_operator.reconcile.metrics import Metrics
@@ -39,12 +39,7 @@ logger = logging.getLogger("diffusion_operator")
 
 DRAIN_S = 10.0
 EVENTS_DRAIN_S = 5.0
-START_RETRY_S = 5.0
 LEASE_TIMEOUT_S = 5.0
-
-
-class CannotStart(Exception):
-    """Something around the operator is missing; the sentence names it."""
 
 
 def main() -> None:
@@ -54,11 +49,12 @@ def main() -> None:
     try:
         # Without clean-up: after the Lease is lost not one more request may leave this process.
         asyncio.run(run(settings, end_at_once=lambda: os._exit(1)))
-    except (CannotStart, ConfigException) as error:
+    except ConfigException as error:
         sys.exit(f"diffusion-operator cannot start: {error}")
     except ExceptionGroup as group:
         for cause in _leaves(group):
-            logger.error("ending: %s: %s", type(cause).__name__, cause, exc_info=cause)
+            foreseen = isinstance(cause, LeaseLost | StoreWentBack)
+            logger.error("ending: %s: %s", type(cause).__name__, cause, exc_info=None if foreseen else cause)
         sys.exit(1)
 
 
@@ -80,12 +76,17 @@ async def run(settings: OperatorSettings, *, end_at_once: Callable[[], None] = l
         check_write=lease.check if lease is not None else lambda: None,
     )
     reports = HttpReportReader()
+    preconditions = Preconditions(client, settings.lease.namespace if settings.lease is not None else None)
+    metrics.watch_obstacles(lambda: preconditions.problem is not None or bool(streams.refusals()))
     runner, port = await start_http(
-        settings.http_port, metrics, unwell=streams.problem, unready=lambda: _unready(mirror)
+        settings.http_port,
+        metrics,
+        unwell=streams.problem,
+        unready=lambda: preconditions.problem or _unready(mirror),
     )
     logger.info("probes and metrics on port %d", port)
     try:
-        await check_access(client, settings.lease.namespace if settings.lease is not None else None)
+        await preconditions.wait()
         parts = _Parts(settings, client, reports, metrics, mirror, streams, lease)
         await _serve(parts, end_at_once)
     finally:
@@ -93,45 +94,6 @@ async def run(settings: OperatorSettings, *, end_at_once: Callable[[], None] = l
         await reports.close()
         await client.close()
         await lease_client.close()
-
-
-async def check_access(client: RestKubeClient, own_namespace: str | None) -> None:
-    """Ask once for every verb the operator needs, so a missing one is one clear sentence at the start.
-
-    An API server that does not answer is waited for: an exit would only make the next start later.
-    """
-    asked: list[tuple[str, Resource, str | None, str | None]] = [
-        (verb, resource, subresource, None)
-        for resource, subresource, verbs in REQUIRED_ACCESS
-        for verb in verbs
-    ]
-    asked += [
-        (verb, resource, subresource, own_namespace)
-        for resource, subresource, verbs in REQUIRED_OWN_ACCESS
-        for verb in verbs
-        if own_namespace is not None
-    ]
-    while True:
-        try:
-            answers = await asyncio.gather(
-                *(
-                    client.allowed(verb, resource, namespace=namespace, subresource=subresource)
-                    for verb, resource, subresource, namespace in asked
-                )
-            )
-            break
-        except (Unreachable, ServerError, TooManyRequests) as error:
-            logger.warning("the API server did not answer the permission check: %s; again soon", error)
-            await asyncio.sleep(START_RETRY_S)
-        except ApiError as error:
-            raise CannotStart(f"the API server refused the permission check: {error}") from error
-    missing = [
-        f"{verb} {resource.plural}{f'/{subresource}' if subresource else ''}"
-        for (verb, resource, subresource, _), allowed in zip(asked, answers, strict=True)
-        if not allowed
-    ]
-    if missing:
-        raise CannotStart(f"its role does not allow: {', '.join(dict.fromkeys(missing))}")
 
 
 @dataclass(frozen=True)
@@ -219,7 +181,7 @@ async def _lead(lease: Lease | None, leading: asyncio.Event, end_at_once: Callab
         return
     try:
         await lease.keep()
-    except LeaseLost as error:
+    except (LeaseLost, StoreWentBack) as error:
         logger.error("ending at once: %s", error)
         end_at_once()
         raise

@@ -70,6 +70,7 @@ def build_settings() -> kopf.OperatorSettings:
     settings.queueing.idle_timeout = 1.0  # until then each object's last event stays in memory
     settings.networking.request_timeout = 30
     settings.networking.enforce_retry_after = True
+    settings.networking.error_backoffs = (1, 1, 2, 3, 5)  # then it lists anew, for as long as it takes
     settings.process.ultimate_exiting_timeout = SHUTDOWN_S
     return settings
 

@@ -17,6 +17,7 @@ FOLDERS = ("operator/src/diffusion_operator", "tests/wire/faults", "tests/full/f
 FILES = (
     "tests/wire/clusterapi.py",
     "tests/wire/operators.py",
+    "tests/wire/fakeapi.py",
     "tests/builders/simulated_time.py",
     "tests/builders/promises.py",
     "tests/unit/reconcile/fakecluster.py",
@@ -60,9 +61,9 @@ def table(result: dict[str, Any]) -> str:
         "Written by `make test-full SUITE=faults`; the figures of every case are in `operator-faults.json`. "
         "The operator's reconciler, queue, workers, Lease and REST client are the real ones; they talk over "
         "loopback HTTP to an API server in memory that applies server-side apply, uids, garbage collection "
-        "and the controllers' part. Time is simulated; seconds are from the end of the fault to the "
-        "last write, the longest of all runs. A case counts only when all that the column *end* says was "
-        "asserted.",
+        "and the controllers' part. Time is simulated, except in F5; seconds are from the end of the "
+        "fault to the last write, the longest of all runs. A case counts only when all that the column *end* "
+        "says was asserted.",
         "",
         "| fault | what was done | runs | end | longest s |",
         "|---|---|---|---|---|",
@@ -71,7 +72,7 @@ def table(result: dict[str, Any]) -> str:
         cases = result["faults"].get(name, {})
         runs = sum(case["runs"] for case in cases.values())
         longest = max((case["seconds"] for case in cases.values()), default=0.0)
-        passed = f"{runs} in {len(cases)} of {len(fault.cases)} cases"
+        passed = f"{runs} in {len(cases)} of {len(fault.names())} cases"
         lines.append(f"| {name} | {fault.done} | {passed} | {fault.end} | {longest:.1f} |")
     peak = max(
         (
@@ -90,8 +91,10 @@ def table(result: dict[str, Any]) -> str:
         f"with {killed} kills. 100 flips of a plan in 10 s lead to {flaps.get('writes', 0)} writes and "
         f"{flaps.get('rollouts', 0)} roll-outs.",
         "",
-        "F5 (410, cut streams) and the wiring of kopf are tested on the wire in `tests/wire/"
-        "test_watch_on_the_wire.py`; the election by itself in `tests/unit/operator/kube/"
-        "test_leader_election.py`; whole processes with a Lease in `tests/wire/test_leader_on_the_wire.py`.",
+        "The wiring of kopf is tested on the wire in `tests/wire/test_watch_on_the_wire.py`; the election by "
+        "itself in `tests/unit/operator/kube/"
+        "test_leader_election.py`; whole processes with a Lease in "
+        "`tests/wire/test_leader_on_the_wire.py`. Faults that need a real cluster (F8, F9, F12, F18) stand "
+        "in `cluster-faults.md`.",
     ]
     return "\n".join(lines) + "\n"

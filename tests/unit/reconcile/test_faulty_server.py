@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from diffusion_operator.kube.errors import ApiError, Conflict, ServerError, TooManyRequests, Unreachable
+from diffusion_operator.kube.errors import (
+    ApiError,
+    Conflict,
+    Forbidden,
+    ServerError,
+    StoreWentBack,
+    TooManyRequests,
+    Unreachable,
+)
 from diffusion_operator.kube.resources import DIFFUSION_DEPLOYMENTS, WATCHED
 from diffusion_operator.reconcile.mirror import Mirror
 from diffusion_operator.reconcile.streams import (
@@ -74,8 +82,10 @@ async def test_every_broken_write_is_made_up_for(fault: str) -> None:
 class Failing(FakeCluster):
     """Every list fails."""
 
+    error: ApiError = Unreachable("nobody there")
+
     async def list_at(self, *_: Any, **__: Any) -> Any:
-        raise Unreachable("nobody there")
+        raise self.error
 
 
 async def test_a_silent_watch_is_listed_and_only_a_lasting_failure_is_unwell() -> None:
@@ -104,3 +114,51 @@ async def test_a_silent_watch_is_listed_and_only_a_lasting_failure_is_unwell() -
     now[0] += 2
     await streams.mend(healthy)
     assert healthy.reads == reads + len(WATCHED)
+
+
+async def test_a_server_that_refuses_is_spoken_of_and_no_reason_to_restart(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """F9: rights that are taken away come back; a process that ended meanwhile would only be later."""
+    now, mirror = [0.0], Mirror()
+    streams = Streams(mirror, monotonic=lambda: now[0])
+    refusing = Failing()
+    refusing.error = Forbidden("cannot list pods", status=403)
+    for _ in range(10):
+        now[0] += SILENT_AFTER_S + 1
+        await streams.mend(refusing)
+    assert streams.problem() is None
+    assert "pods: cannot list pods: the operator's role does not allow it" in streams.refusals()
+    assert "the watch of pods is refused: cannot list pods" in caplog.text
+    now[0] += SILENT_AFTER_S + 1
+    await streams.mend(FakeCluster())
+    assert streams.refusals() == []
+
+
+async def test_a_store_that_went_back_ends_the_process() -> None:
+    """F8: etcd came back from a backup, and nothing that the mirror knows can be compared any more."""
+    cluster, mirror = FakeCluster(), Mirror()
+    cluster.submit(demo())
+    cluster.version = 5000
+    await mirror.refresh(cluster)
+    await mirror.refresh(cluster)
+    cluster.version = 4000
+    with pytest.raises(StoreWentBack, match="resourceVersion 4000 and was at 5000"):
+        await mirror.refresh(cluster)
+
+
+async def test_a_watch_s_list_that_is_behind_is_checked_by_hand_at_once() -> None:
+    """It may only have been overtaken: a list that begins now must be newer."""
+    now, mirror, cluster = [1000.0], Mirror(), FakeCluster()
+    streams = Streams(mirror, monotonic=lambda: now[0])
+    cluster.version = 5000
+    streams.listed(DIFFUSION_DEPLOYMENTS.path(), [], "5000")
+    streams.listed(DIFFUSION_DEPLOYMENTS.path(), [], "4999")
+    await streams.mend(cluster)
+    assert cluster.reads == 1
+    await streams.mend(cluster)
+    assert cluster.reads == 1
+    streams.listed(DIFFUSION_DEPLOYMENTS.path(), [], "4000")
+    cluster.version = 4000
+    with pytest.raises(StoreWentBack):
+        await streams.mend(cluster)

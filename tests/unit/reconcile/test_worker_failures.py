@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from diffusion_operator.kube.errors import ApiError, NotFound, ServerError, TooManyRequests
+from diffusion_operator.kube.errors import ApiError, Forbidden, NotFound, ServerError, TooManyRequests
 from diffusion_operator.kube.resources import JsonObject
 from diffusion_operator.reconcile.children import ChildLeaving
 from diffusion_operator.reconcile.keys import DeploymentKey, Key
@@ -15,7 +15,7 @@ from diffusion_operator.reconcile.metrics import Metrics
 from diffusion_operator.reconcile.mirror import Mirror
 from diffusion_operator.reconcile.queue import KeyedQueue
 from diffusion_operator.reconcile.story import Outcome
-from diffusion_operator.reconcile.worker import ResourceTypeMissing, resync, work
+from diffusion_operator.reconcile.worker import NOT_THE_KEY_S_LONGEST_DELAY_S, resync, work
 from unit.reconcile.fakecluster import FakeCluster
 from unit.reconcile.test_queue_semantics import ManualTimers
 from unit.reconcile.worlds import demo
@@ -103,8 +103,43 @@ async def test_the_first_list_queues_everything_and_makes_the_operator_ready() -
     assert 540 <= slept[1] <= 660
 
 
-async def test_without_the_resource_type_the_process_ends_with_a_hint() -> None:
+async def test_a_definition_that_is_gone_is_named_and_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     cluster, queue = Listing(), KeyedQueue[Key](ManualTimers())
     cluster.errors = [NotFound("GET /apis/…: 404")]
-    with pytest.raises(ResourceTypeMissing, match="custom resource definitions installed"):
-        await resync(cluster, Mirror(), queue, (), asyncio.Event())
+    cluster.submit(demo())
+
+    class EndOfTest(Exception):
+        pass
+
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            raise EndOfTest
+
+    with pytest.raises(EndOfTest):
+        await resync(cluster, Mirror(), queue, (), asyncio.Event(), sleep=sleep)
+    assert "404: is its custom resource definition installed?; again in 5 s" in caplog.text
+    assert await queue.get() == DeploymentKey("team", "demo")
+
+
+@pytest.mark.parametrize(
+    ("error", "longest_s"), [(Forbidden("403"), NOT_THE_KEY_S_LONGEST_DELAY_S), (ServerError("500"), 256.0)]
+)
+async def test_what_is_no_fault_of_the_key_is_tried_again_sooner(error: ApiError, longest_s: float) -> None:
+    timers = ManualTimers()
+    queue: KeyedQueue[Key] = KeyedQueue(timers, uniform=lambda _low, high: high)
+    for _ in range(9):
+        queue.add_failed(BAD)
+    appointments: list[float] = []
+    call_later = timers.call_later
+    timers.call_later = lambda delay, callback: (  # type: ignore[method-assign]
+        appointments.append(delay),
+        call_later(delay, callback),
+    )[1]
+    queue.add(BAD)
+    queue.add(GOOD)
+    reconciler: Any = Scripted(error, queue)
+    await work(queue, reconciler, Metrics())
+    assert appointments == [longest_s]

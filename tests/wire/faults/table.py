@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from wire.faults import answers, crowds, facts, hands, kills, leaders, lives, reads
-from wire.faults.outcome import Case
+from builders.simulated_time import simulate
+from wire.faults import answers, crowds, facts, hands, kills, leaders, lives, reads, streams
+from wire.faults.outcome import Case, Outcome
 
 SEEDS = (1, 2)
 
 
 @dataclass(frozen=True)
 class Fault:
-    """`done` says what was done, `end` what every case asserts."""
+    """`done` says what was done, `end` what every case asserts; `real` are the cases on the real clock."""
 
     done: str
     end: str
-    cases: dict[str, Case]
+    cases: dict[str, Case] = field(default_factory=dict)
+    real: dict[str, Callable[[], Outcome]] = field(default_factory=dict)
+
+    def names(self) -> set[str]:
+        """Of all cases."""
+        return {*self.cases, *self.real}
+
+    def run(self, case: str) -> Outcome:
+        """Run one case to its end."""
+        return self.real[case]() if case in self.real else simulate(self.cases[case])
 
 
 FAULTS: dict[str, Fault] = {
@@ -50,6 +61,17 @@ FAULTS: dict[str, Fault] = {
         {
             **{resource.plural: reads.silent(resource) for resource in reads.SILENT},
             "all": reads.all_silent,
+        },
+    ),
+    "F5": Fault(
+        "the stream of a watch ends a thousand times: 410, an ERROR event, clean EOF, half a JSON line, a "
+        "refusal; each time something is made, changed or deleted before, at and after it (real clock, "
+        "pauses shortened)",
+        "no DiffusionDeployment missed, none kept that is gone, the watch lives; seconds are from the last "
+        "change until the mirror shows it",
+        real={
+            **{f"100 × {end}": streams.restarts(100, (end,)) for end in streams.ENDS},
+            "1,000 restarts, all ways in turn": streams.restarts(1000),
         },
     ),
     "F6": Fault(

@@ -64,6 +64,23 @@ class ServerError(ApiError):
     """5xx."""
 
 
+class StoreWentBack(Exception):
+    """Versions run backwards: the API server's store was restored from a backup.
+
+    All that this process knows is of a time that never was, and its watches wait for versions that may never
+    come. It must end; a fresh one lists everything.
+    """
+
+
+def require_forward(what: str, before: str, now: str) -> None:
+    """Raise StoreWentBack when `now`, asked for after `before` had come, is the lower resourceVersion."""
+    if before.isdigit() and now.isdigit() and int(now) < int(before):
+        raise StoreWentBack(
+            f"{what} is at resourceVersion {now} and was at {before}: the store of the API server went back, "
+            "as after a restore from a backup; a fresh process lists everything anew"
+        )
+
+
 _CLASSES: dict[int, type[ApiError]] = {
     400: Invalid, 401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict,
     410: Gone, 422: Invalid, 429: TooManyRequests,

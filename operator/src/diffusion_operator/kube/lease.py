@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from diffusion_operator.kube.errors import ApiError, Conflict, NotFound
+from diffusion_operator.kube.errors import ApiError, Conflict, NotFound, require_forward
 from diffusion_operator.kube.resources import LEASES, JsonObject, Resource
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ class Lease:
         self._held_until_s: float | None = None
         self._record: JsonObject | None = None
         self._seen_version = ""
+        self._newest_version = ""
         self._seen_since_s = 0.0
 
     def held(self) -> bool:
@@ -85,7 +86,7 @@ class Lease:
             raise LeaseLost(f"{self._settings.identity} does not hold the Lease {self._settings.name}")
 
     async def acquire(self) -> None:
-        """Return once we are the leader. Errors of the API server are waited out."""
+        """Return once we are the leader. Errors of the API server are waited out; raises StoreWentBack."""
         while True:
             try:
                 if await self._try_to_take():
@@ -97,7 +98,10 @@ class Lease:
             await self._sleep(self._settings.retry_s * self._uniform(0.8, 1.0))
 
     async def keep(self) -> None:
-        """Renew every `retry_s`. Raises LeaseLost at the renew deadline, or at once when another leads."""
+        """Renew every `retry_s`. Raises LeaseLost at the renew deadline, or at once when another leads.
+
+        Raises StoreWentBack too: then another may lead from an old record.
+        """
         while True:
             await self._sleep(min(self._settings.retry_s, self._left_s()))
             if not self.held():
@@ -132,6 +136,7 @@ class Lease:
             except NotFound:
                 answer = await self._api.create(LEASES, self._renewed({}))
             else:
+                self._require_forward(live)
                 if not self._is_free(live):
                     return False
                 # Carries the resourceVersion that was judged free: of two that try, one gets a Conflict.
@@ -146,6 +151,7 @@ class Lease:
         except (Conflict, NotFound):
             # Either an earlier renewal arrived although its answer was lost, or somebody else was here.
             live = await self._api.get(LEASES, self._settings.name, self._settings.namespace)
+            self._require_forward(live)
             holder = live["spec"].get("holderIdentity")
             if holder != self._settings.identity:
                 self._held_until_s = None
@@ -153,7 +159,14 @@ class Lease:
             answer = await self._api.replace(LEASES, self._renewed(live))
         self._won(answer, started_s)
 
+    def _require_forward(self, live: JsonObject) -> None:
+        """Both replicas look at the Lease every few seconds: here a restored store shows first."""
+        version = str(live["metadata"].get("resourceVersion", ""))
+        require_forward(f"Lease {self._settings.name}", self._newest_version, version)
+        self._newest_version = version
+
     def _won(self, record: JsonObject, started_s: float) -> None:
+        self._require_forward(record)
         self._record = record
         self._held_until_s = started_s + self._settings.renew_deadline_s
 

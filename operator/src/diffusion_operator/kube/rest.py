@@ -190,6 +190,18 @@ class RestKubeClient:
         answer = await self._call("POST", ACCESS_REVIEWS, ACCESS_REVIEWS.path(), body=review)
         return bool(answer.get("status", {}).get("allowed"))
 
+    async def serves(self, resource: Resource) -> bool:
+        """Whether discovery names this kind: what a watch library asks before it watches."""
+        path = f"/apis/{resource.group}/{resource.version}"
+        groups = (await self._call("GET", resource, "/apis")).get("groups") or []
+        if all(group.get("name") != resource.group for group in groups):
+            return False
+        try:
+            known = (await self._call("GET", resource, path)).get("resources") or []
+        except NotFound:
+            return False
+        return any(one.get("name") == resource.plural for one in known)
+
     async def _apply(self, manifest: JsonObject, subresource: str | None, *, force: bool) -> JsonObject:
         resource = resource_of(manifest)
         metadata = manifest["metadata"]

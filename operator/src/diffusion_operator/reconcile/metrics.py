@@ -49,6 +49,10 @@ class Metrics:
             "reason",
         )
         self._leader = self._gauge("leader", "1 while this process is the one that works.")
+        self._blocked = self._gauge(
+            "blocked",
+            "1 while the API server refuses what the operator needs: a right or a definition; see its log.",
+        )
         self._queue_depth = self._gauge("queue_depth", "Keys that are due and not running.")
         self._queue_oldest = self._gauge(
             "queue_oldest_seconds", "How long the key that is due longest has waited; 0 when none is."
@@ -82,6 +86,10 @@ class Metrics:
         self._queue_depth.set_function(lambda: float(depth()))
         self._queue_oldest.set_function(oldest_s)
         self._waiting.set_function(lambda: float(waiting()))
+
+    def watch_obstacles(self, blocked: Callable[[], bool]) -> None:
+        """Read this gauge whenever metrics are asked for."""
+        self._blocked.set_function(lambda: float(blocked()))
 
     def set_leader(self, leads: bool) -> None:
         """Whether this process works or stands by."""

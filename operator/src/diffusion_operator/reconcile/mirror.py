@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from diffusion_operator.api.names import LABEL_DEPLOYMENT
 from diffusion_operator.kube.client import KubeClient
-from diffusion_operator.kube.errors import NotFound
+from diffusion_operator.kube.errors import NotFound, require_forward
 from diffusion_operator.kube.resources import (
     GPU_NODES,
     LABELLED,
@@ -144,15 +144,21 @@ class Mirror:
         shelf.gone = {key: gone for key, gone in shelf.gone.items() if gone > shelf.floor}
         shelf.listed = True
 
+    def is_behind(self, resource: Resource, version: str) -> bool:
+        """Whether a list of this version is older than one that came before."""
+        return version.isdigit() and int(version) < self._shelves[resource].floor
+
     async def refresh(self, client: KubeClient, resources: Iterable[Resource] = WATCHED) -> None:
-        """List and take over. Raises ApiError."""
+        """List and take over. Raises ApiError, and StoreWentBack when versions run backwards."""
         for resource in resources:
+            floor = self._shelves[resource].floor
             try:
                 found = await client.list_at(resource, **selectors(resource))
             except NotFound:
                 if resource is not GPU_NODES:
                     raise
                 found = [], ""  # no node agents: their kind is not installed
+            require_forward(resource.plural, str(floor), found[1])
             self.replace(resource, *found)
 
     async def refresh_owner(self, client: KubeClient, resource: Resource, owner: Owner) -> None:

@@ -105,11 +105,11 @@ class KeyedQueue(Generic[K]):
         """The key is not held any more."""
         self._held.pop(key, None)
 
-    def add_failed(self, key: K, *, at_least_s: float = 0.0) -> float:
+    def add_failed(self, key: K, *, at_least_s: float = 0.0, at_most_s: float = LONGEST_DELAY_S) -> float:
         """Make the key due after its back-off (0.5 s doubling to 5 min, jittered); returns the delay."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        ceiling_s = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(failures, 20))
+        ceiling_s = min(at_most_s, FIRST_DELAY_S * 2.0 ** min(failures, 20))
         delay_s = max(at_least_s, self._uniform(0.5, 1.0) * ceiling_s)
         self.add_after(key, delay_s)
         return delay_s

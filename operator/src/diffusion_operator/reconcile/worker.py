@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from diffusion_operator.kube.client import KubeClient
-from diffusion_operator.kube.errors import ApiError, NotFound
+from diffusion_operator.kube.errors import ApiError, Forbidden, NotFound, Unauthorized, Unreachable
 from diffusion_operator.kube.lease import LeaseLost
 from diffusion_operator.kube.resources import DIFFUSION_DEPLOYMENTS
 from diffusion_operator.reconcile.children import ChildLeaving
@@ -21,7 +21,7 @@ from diffusion_operator.reconcile.keys import CapacityKey, DeploymentKey, Key
 from diffusion_operator.reconcile.log_context import reconciling
 from diffusion_operator.reconcile.metrics import Metrics
 from diffusion_operator.reconcile.mirror import Mirror
-from diffusion_operator.reconcile.queue import KeyedQueue, QueueClosed
+from diffusion_operator.reconcile.queue import LONGEST_DELAY_S, KeyedQueue, QueueClosed
 from diffusion_operator.reconcile.story import Outcome, Outdated, Reconciler
 
 logger = logging.getLogger(__name__)
@@ -29,10 +29,9 @@ logger = logging.getLogger(__name__)
 RECONCILE_DEADLINE_S = 300.0
 RESYNC_S = 600.0
 RESYNC_RETRY_S = 5.0
-
-
-class ResourceTypeMissing(Exception):
-    """The API server does not know DiffusionDeployments; nothing can be done before it does."""
+# These are no fault of the key: whoever mends the cause wants to see it work soon.
+NOT_THE_KEY_S = (Forbidden, NotFound, Unauthorized, Unreachable)
+NOT_THE_KEY_S_LONGEST_DELAY_S = 30.0
 
 
 async def work(queue: KeyedQueue[Key], reconciler: Reconciler, metrics: Metrics) -> None:
@@ -81,7 +80,8 @@ async def _attempt(
         raise
     except (ApiError, ChildLeaving, Outdated) as error:
         at_least_s = (error.retry_after_s or 0.0) if isinstance(error, ApiError) else 0.0
-        delay_s = queue.add_failed(key, at_least_s=at_least_s)
+        at_most_s = NOT_THE_KEY_S_LONGEST_DELAY_S if isinstance(error, NOT_THE_KEY_S) else LONGEST_DELAY_S
+        delay_s = queue.add_failed(key, at_least_s=at_least_s, at_most_s=at_most_s)
         logger.warning("%s: %s; again in %.1f s", key, error, delay_s)
         return None, "apiError"
     except TimeoutError:
@@ -106,15 +106,14 @@ async def resync(
     """List everything and queue every DiffusionDeployment, at once and then about every 10 minutes.
 
     At once, because a new leader must not decide before it has read what the last one wrote; later, because
-    it heals what a watch lost. A failing list is tried again; a missing resource type ends the process.
+    it heals what a watch lost. A failing list is tried again. Raises StoreWentBack.
     """
     while True:
         try:
             await mirror.refresh(client)
-        except NotFound as error:
-            raise ResourceTypeMissing(f"{error}; are the custom resource definitions installed?") from error
         except ApiError as error:
-            logger.warning("cannot list: %s; again in %.0f s", error, RESYNC_RETRY_S)
+            hint = ": is its custom resource definition installed?" if isinstance(error, NotFound) else ""
+            logger.warning("cannot list: %s%s; again in %.0f s", error, hint, RESYNC_RETRY_S)
             await sleep(RESYNC_RETRY_S)
             continue
         for (namespace, name), _ in mirror.entries(DIFFUSION_DEPLOYMENTS):

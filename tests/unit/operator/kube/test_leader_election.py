@@ -18,6 +18,7 @@ from diffusion_operator.kube.errors import (
     Conflict,
     NotFound,
     ServerError,
+    StoreWentBack,
     Unreachable,
 )
 from diffusion_operator.kube.lease import Lease, LeaseLost, LeaseSettings
@@ -128,7 +129,7 @@ class Replica:
             await self.lease.acquire()
             self.led_since = self.clock.seconds
             await self.lease.keep()
-        except LeaseLost as error:
+        except (LeaseLost, StoreWentBack) as error:
             self.ended = error
 
 
@@ -282,3 +283,21 @@ async def test_a_server_that_hangs_counts_as_no_answer(server: Server) -> None:
     await lease.acquire()
     with pytest.raises(LeaseLost, match="not renewed"):
         await asyncio.wait_for(lease.keep(), 5)
+
+
+@pytest.mark.parametrize("holder", ["first", "second", "somebody else"])
+async def test_a_store_that_went_back_ends_both_before_either_writes_from_an_old_record(
+    server: Server, clock: Clock, holder: str
+) -> None:
+    """etcd came back from a backup; whoever led then is named in the Lease, with a lower version."""
+    first, second = await two(server, clock)
+    assert server.lease is not None
+    old: dict[str, Any] = copy.deepcopy(server.lease)
+    old["spec"]["holderIdentity"] = holder
+    server.version -= 10
+    server.write(old)
+    await clock.run(2.1, at_most_one(first, second))
+    assert isinstance(first.ended, StoreWentBack)
+    assert "the store of the API server went back" in str(first.ended)
+    if second.ended is None:  # it looked after a renewal of the first had gone beyond what it knew
+        assert second.led_since is None
