@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 from torch._dynamo.utils import counters
@@ -136,10 +136,13 @@ def wait_for(files: Sequence[Path], group: subprocess.Popen[bytes]) -> None:
 
 
 def main() -> int:
-    """Fork the ranks, so that torch is imported once. The first rank that fails ends the others."""
+    """Start the ranks, or be one where that is an argument. The first rank that fails ends the others."""
     ranks, folder, device = int(sys.argv[1]), Path(sys.argv[2]), torch.device(sys.argv[3])
     torch.set_num_threads(1)
-    children = [fork_rank(rank, ranks, folder, device) for rank in range(ranks)]
+    if len(sys.argv) > 4:
+        end_rank(run_rank(int(sys.argv[4]), ranks, folder, device))
+    start = fork_rank if device.type == "cpu" else spawn_rank
+    children = [start(rank, ranks, folder, device) for rank in range(ranks)]
     while children:
         ended, status = os.wait()
         children.remove(ended)
@@ -151,11 +154,27 @@ def main() -> int:
 
 
 def fork_rank(rank: int, ranks: int, folder: Path, device: torch.device) -> int:
-    """Process id of a rank that draws every case and ends."""
+    """Process id of a rank that draws every case and ends. Forked, so that torch is imported once."""
     child = os.fork()
     if child:
         return child
-    code = 1
+    end_rank(run_rank(rank, ranks, folder, device))
+
+
+def end_rank(code: int) -> NoReturn:
+    """As the engine's rank process ends: a group's destructor can hang."""
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def spawn_rank(rank: int, ranks: int, folder: Path, device: torch.device) -> int:
+    """The same in a new process: CUDA does not survive a fork once anything has counted the devices."""
+    words = [sys.executable, __file__, str(ranks), str(folder), str(device), str(rank)]
+    return os.posix_spawn(sys.executable, words, os.environ)
+
+
+def run_rank(rank: int, ranks: int, folder: Path, device: torch.device) -> int:
+    """Join, draw every case. 1 when that failed: a fork must never run its parent's code."""
     try:
         if device.type == "cpu":
             poison()
@@ -167,11 +186,10 @@ def fork_rank(rank: int, ranks: int, folder: Path, device: torch.device) -> int:
             unfinished = folder / f"{number}-{rank}.part"
             torch.save(latents_of(case, rank, device), unfinished)
             unfinished.rename(folder / f"{number}-{rank}.pt")
-        code = 0
-    except BaseException:  # noqa: BLE001  # a fork must never run its parent's code
+    except BaseException:  # noqa: BLE001  # whatever it was, the group must hear of it
         traceback.print_exc()
-    sys.stderr.flush()
-    os._exit(code)  # as the rank process ends: a group's destructor can hang
+        return 1
+    return 0
 
 
 def join_on_one_gpu(rendezvous: Path, rank: int, ranks: int) -> None:

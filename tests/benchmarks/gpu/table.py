@@ -37,8 +37,8 @@ MEMORY = """
 ## End to end: driver-visible peak, planned and measured
 
 Encoders, transformer and VAE at full size, measured by `diffusion-runtime bench`. Z-Image's figures are those
-that it printed, to 0.1 GiB. Qwen-Image was measured before the cache was given back after each request that
-moved weights.
+that it printed, to 0.1 GiB. Qwen-Image at 1024x1024, and streamed whole at 2048x2048, was measured before
+segments of the allocator could expand.
 
 | model, size | GPU | weights | planned peak | measured | off by | planned time | measured |
 |---|---|---|---|---|---|---|---|
