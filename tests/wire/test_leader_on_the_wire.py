@@ -21,7 +21,8 @@ from wire.test_process_on_the_wire import DDS, DEMO, settings
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/home/leases"
 LEASE = f"{LEASES}/diffusion-operator"
-QUICK = LeaseSettings("home", "under-test", duration_s=1.0, renew_deadline_s=0.7, retry_s=0.1)
+QUICK = LeaseSettings("home", "under-test", duration_s=30.0, renew_deadline_s=20.0, retry_s=0.1)
+"""Renewed often. Nothing here lets it run out: a busy machine would lose it, and kopf kills who ends so late."""
 
 
 def put_lease(api: FakeApi, holder: str, duration_s: int = 600) -> None:

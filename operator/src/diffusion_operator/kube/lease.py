@@ -120,13 +120,26 @@ class Lease:
         if not self.held():
             return
         self._held_until_s = None
-        record = self._renewed(self._record or {})
-        record["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
         try:
-            async with asyncio.timeout(self._settings.retry_s):
-                await self._api.replace(LEASES, record)
+            async with asyncio.timeout(self._settings.renew_deadline_s):
+                await self._give_back()
         except (ApiError, TimeoutError) as error:
             logger.warning("the Lease is not released, it runs out by itself: %s", error or "no answer")
+
+    async def _give_back(self) -> None:
+        try:
+            await self._api.replace(LEASES, self._free(self._record or {}))
+        except Conflict:
+            # A renewal that was cancelled on its way has arrived all the same, or somebody else was here.
+            live = await self._api.get(LEASES, self._settings.name, self._settings.namespace)
+            if live["spec"].get("holderIdentity") == self._settings.identity:
+                await self._api.replace(LEASES, self._free(live))
+
+    def _free(self, live: JsonObject) -> JsonObject:
+        """The record with nobody as its holder."""
+        record = self._renewed(live)
+        record["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
+        return record
 
     async def _try_to_take(self) -> bool:
         started_s = self._monotonic()

@@ -257,6 +257,28 @@ async def test_a_released_lease_is_taken_at_the_next_look(server: Server, clock:
     assert second.led_since - released_s <= 2.0
 
 
+async def test_a_renewal_that_was_cut_off_by_the_stop_does_not_keep_the_lease(
+    server: Server, clock: Clock
+) -> None:
+    first, second = await two(server, clock)
+    first.task.cancel()
+    assert server.lease is not None
+    server.write(server.lease)  # it arrived, and nobody waits for its answer any more
+    await first.lease.release()
+    await clock.run(2.1)
+    assert second.lease.held()
+
+
+async def test_a_release_leaves_the_lease_of_another_alone(server: Server, clock: Clock) -> None:
+    first, _ = await two(server, clock)
+    first.task.cancel()
+    assert server.lease is not None
+    server.lease["spec"]["holderIdentity"] = "a thief"
+    server.write(server.lease)
+    await first.lease.release()
+    assert server.lease["spec"]["holderIdentity"] == "a thief"
+
+
 async def test_a_lease_taken_by_force_ends_the_leader_at_its_next_renewal(
     server: Server, clock: Clock
 ) -> None:
