@@ -22,7 +22,7 @@ from wire.test_process_on_the_wire import DDS, DEMO, settings
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/home/leases"
 LEASE = f"{LEASES}/diffusion-operator"
 QUICK = LeaseSettings("home", "under-test", duration_s=30.0, renew_deadline_s=20.0, retry_s=0.1)
-"""Renewed often. Nothing here lets it run out: a busy machine would lose it, and kopf kills who ends so late."""
+"""Renewed often, for so long that a busy machine does not lose it: kopf kills a process that ends slowly."""
 
 
 def put_lease(api: FakeApi, holder: str, duration_s: int = 600) -> None:
