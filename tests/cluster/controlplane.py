@@ -62,21 +62,27 @@ class ControlPlane:
     port: int
     store: Part
     server: Part
+    controllers: Part
 
     def start_server(self) -> None:
         """Start the API server and wait until it is ready."""
         self.server.start()
         _await_ready(self)
 
-    def stop_both(self) -> None:
-        """End API server and store."""
+    def stop_all(self) -> None:
+        """End the controllers, the API server and the store."""
+        self.controllers.stop()
         self.server.stop()
         self.store.stop()
 
-    def start_both(self) -> None:
-        """Start store and API server, and wait until they are ready."""
+    def start_all(self) -> None:
+        """Start store and API server, wait until they are ready, then start the controllers.
+
+        These keep what they have seen of a store, so they must not outlive it.
+        """
         self.store.start()
         self.start_server()
+        self.controllers.start()
 
     def kubectl(self, *words: str, stdin: str | None = None) -> str:
         """Run kubectl as an administrator."""
@@ -101,17 +107,17 @@ def control_plane(folder: Path, *controllers: str) -> Iterator[ControlPlane]:
     server = Part(
         [tools / "kube-apiserver", *_server_flags(folder, port, client)], folder / "kube-apiserver.log"
     )
-    plane = ControlPlane(folder, port, store, server)
-    _write_keys(folder)
-    _write_kubeconfig(plane)
     words = [f"--kubeconfig={folder / 'kubeconfig'}", f"--controllers={','.join(controllers)}"]
     words += ["--horizontal-pod-autoscaler-sync-period=1s", "--leader-elect=false", "--secure-port=0"]
+    manager = Part([tools / "kube-controller-manager", *words], folder / "kube-controller-manager.log")
+    plane = ControlPlane(folder, port, store, server, manager)
+    _write_keys(folder)
+    _write_kubeconfig(plane)
     try:
-        plane.start_both()
-        with program([tools / "kube-controller-manager", *words], folder):
-            yield plane
+        plane.start_all()
+        yield plane
     finally:
-        plane.stop_both()
+        plane.stop_all()
 
 
 @contextmanager

@@ -69,9 +69,9 @@ def test_an_api_server_that_was_away_is_served_again(plane: ControlPlane, operat
 def test_a_restored_store_is_noticed_and_everything_is_listed_anew(
     plane: ControlPlane, operator: HostOperator
 ) -> None:
-    plane.stop_both()
+    plane.stop_all()
     shutil.copytree(plane.folder / "etcd", plane.folder / "backup")
-    plane.start_both()
+    plane.start_all()
     until(lambda: operator.metric("leader") == 1.0, "an operator that leads again", CONVERGED_S)
     apply(plane, wish("lost"), wish("kept", replicas=3))
     until(lambda: children(plane) == {"kept": 3, "lost": 1}, "what the backup does not know", 30)
@@ -80,10 +80,10 @@ def test_a_restored_store_is_noticed_and_everything_is_listed_anew(
     apply(plane, *({"apiVersion": "v1", "kind": "ConfigMap", "metadata": one} for one in metadata))
     operator.listen_from_here()
     with kept_running(operators_kubeconfig(plane), plane.folder, leads=False) as standby:
-        plane.stop_both()
+        plane.stop_all()
         shutil.rmtree(plane.folder / "etcd")
         shutil.copytree(plane.folder / "backup", plane.folder / "etcd")
-        plane.start_both()
+        plane.start_all()
         # The leader lost its Lease meanwhile; the standby would go on with a mirror of the lost time.
         until(lambda: standby.said("the store of the API server went back"), "a standby that notices", 20)
     apply(plane, wish("new"), wish("kept", replicas=2))
