@@ -7,6 +7,7 @@ with reasons in time. Several are under way at once; each is deleted as soon as 
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import re
 import time
@@ -54,8 +55,8 @@ class Live:
 
     async def judge(self, bad: BadResource) -> Verdict:
         """Create it, look, delete it."""
-        body = json.dumps(bad.manifest())
-        async with self.session.post(self.url, params={"fieldValidation": "Strict"}, data=body) as answer:
+        body, strictly = io.BytesIO(json.dumps(bad.manifest()).encode()), {"fieldValidation": "Strict"}
+        async with self.session.post(self.url, params=strictly, data=body) as answer:
             status, text = answer.status, await answer.text()
         if status != 201:
             said = json.loads(text).get("message", text) if text.startswith("{") else text

@@ -31,11 +31,11 @@ def await_state(
     """
     where = ["--all-namespaces"] if namespace == EVERYWHERE else ["-n", namespace]
     words = ["get", resource, *where, "-o", "json"] + (["-l", selector] if selector else [])
-    listed: list[Object] = json.loads(cluster.kubectl(*words))["items"]
-    state = {entry["metadata"]["name"]: entry for entry in listed}
+    state = _listed(cluster, words)
     if holds(state):
         return state
-    state = {}
+    # A watch begins with what exists, one by one: half of that is no state that ever was.
+    unseen, state = set(state), {}
     command = [str(cluster.kubectl_program), "--kubeconfig", str(cluster.folder.kubeconfig), *words]
     command += ["--watch", "--output-watch-events"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as watch:
@@ -43,8 +43,8 @@ def await_state(
         limit.start()
         try:
             for line in watch.stdout or ():  # one event a line
-                _follow(state, json.loads(line))
-                if holds(state):
+                unseen.discard(_follow(state, json.loads(line)))
+                if holds(state) and not (unseen and unseen & _listed(cluster, words).keys()):
                     return state
         finally:
             limit.cancel()
@@ -52,12 +52,20 @@ def await_state(
     raise AssertionError(f"within {deadline_seconds:.0f} s never: {what}. Last seen: {_short(state)}")
 
 
-def _follow(state: State, event: Object) -> None:
+def _listed(cluster: Cluster, words: list[str]) -> State:
+    listed: list[Object] = json.loads(cluster.kubectl(*words))["items"]
+    return {entry["metadata"]["name"]: entry for entry in listed}
+
+
+def _follow(state: State, event: Object) -> str:
+    """The name that the event is about."""
     entry = event["object"]
+    name = str(entry["metadata"]["name"])
     if event["type"] == "DELETED":
-        state.pop(entry["metadata"]["name"], None)
+        state.pop(name, None)
     else:
-        state[entry["metadata"]["name"]] = entry
+        state[name] = entry
+    return name
 
 
 def _short(state: State) -> str:
