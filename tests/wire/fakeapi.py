@@ -72,6 +72,7 @@ class FakeApi:
     watching: dict[str, asyncio.Queue[JsonObject]] = field(default_factory=dict)
     history: dict[str, list[tuple[int, JsonObject]]] = field(default_factory=dict)
     refuse_next: dict[str, int] = field(default_factory=dict)
+    snapshots: dict[str, tuple[str, list[JsonObject]]] = field(default_factory=dict)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     version: int = 100
     url: str = ""
@@ -181,25 +182,29 @@ class FakeApi:
         return self._list(request)
 
     def _list(self, request: web.Request) -> web.Response:
+        """A list in chunks is of the moment of its first chunk, as a real API server's is."""
+        _, plural = request.path.rsplit("/", 1)
+        limit = int(request.query.get("limit", 10**9))
+        key, _, start = request.query.get("continue", "").partition("/")
+        version, found = self.snapshots[key] if key else (str(self.version), self._chosen(request))
+        chunk, left = found[int(start or 0) :][:limit], len(found) - int(start or 0) - limit
+        metadata = {"resourceVersion": version}
+        if left > 0:
+            key = key or f"list-{len(self.snapshots)}"
+            self.snapshots[key] = version, found
+            metadata["continue"] = f"{key}/{int(start or 0) + limit}"
+        kind = next(k for names in GROUPS.values() for p, k, _ in names if p == plural)
+        return web.json_response(
+            {"apiVersion": "v1", "kind": f"{kind}List", "metadata": metadata, "items": chunk}
+        )
+
+    def _chosen(self, request: web.Request) -> list[JsonObject]:
         root, plural = request.path.rsplit("/", 1)
-        found = [
-            obj
+        return [
+            copy.deepcopy(obj)
             for path, obj in sorted(self.objects.items())
             if path.rsplit("/", 2)[1] == plural and path.startswith(root) and _selected(request, obj)
         ]
-        start, limit = int(request.query.get("continue", 0)), int(request.query.get("limit", 10**9))
-        metadata = {"resourceVersion": str(self.version)}
-        if start + limit < len(found):
-            metadata["continue"] = str(start + limit)
-        kind = next(k for names in GROUPS.values() for p, k, _ in names if p == plural)
-        return web.json_response(
-            {
-                "apiVersion": "v1",
-                "kind": f"{kind}List",
-                "metadata": metadata,
-                "items": found[start : start + limit],
-            }
-        )
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         path = request.path

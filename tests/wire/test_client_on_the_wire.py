@@ -73,7 +73,7 @@ async def test_a_long_list_comes_in_chunks_of_500(cluster: Cluster) -> None:
         cluster.api.put("/api/v1/pods", {"metadata": {"name": f"p{number:04}", "namespace": "team"}})
     pods = await cluster.client.list(PODS)
     assert len({pod["metadata"]["name"] for pod in pods}) == 1203
-    assert [request.query.get("continue") for request in cluster.api.seen] == [None, "500", "1000"]
+    assert [request.query.get("continue") for request in cluster.api.seen] == [None, "list-0/500", "list-0/1000"]
     assert {request.query["limit"] for request in cluster.api.seen} == {"500"}
 
 
@@ -90,7 +90,7 @@ async def test_a_list_whose_token_expired_starts_again_from_the_beginning(cluste
         cluster.api.put("/api/v1/pods", {"metadata": {"name": f"p{number:04}", "namespace": "team"}})
     cluster.api.faults.append((410, {}))
     assert len(await cluster.client.list(PODS)) == 600
-    assert [request.query.get("continue") for request in cluster.api.seen] == [None, None, "500"]
+    assert [request.query.get("continue") for request in cluster.api.seen] == [None, None, "list-0/500"]
 
 
 async def test_a_list_that_is_gone_twice_is_an_error(cluster: Cluster) -> None:
