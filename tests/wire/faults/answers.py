@@ -75,8 +75,8 @@ def _retry_after_is_kept(asked: list[tuple[Asked, int]]) -> None:
     refused_s: dict[tuple[str, str, str], float] = {}
     for one, code in asked:
         key = (one.who, one.method, one.path)
-        if one.path.endswith("/events"):
-            continue  # two Events posted at once share a path; which of them came back cannot be told
+        if one.method == "POST":
+            continue  # what is posted at once shares a path; which of them came back cannot be told
         if one.is_write and key in refused_s:
             assert one.at_s - refused_s[key] >= RETRY_AFTER_S - 0.01, f"{key} came back too soon"
         if code == 429:
