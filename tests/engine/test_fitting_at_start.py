@@ -140,6 +140,25 @@ def test_a_plan_for_other_hardware_is_refused(planned: str, found: str, same: bo
     assert refused.value.message == f"The plan is for {planned} but the driver shows a {found}."
 
 
+def driver_answers(monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any], visible: str | None) -> None:
+    """A driver with these answers beside the usual ones, under this CUDA_VISIBLE_DEVICES."""
+    import pynvml
+
+    usual: dict[str, Any] = {
+        "nvmlInit": lambda: None,
+        "nvmlShutdown": lambda: None,
+        "nvmlSystemGetDriverVersion": lambda: "590.1",
+        "nvmlDeviceGetName": str,
+        "nvmlDeviceGetMemoryInfo": lambda _: SimpleNamespace(total=2, free=1),
+    }
+    for name, answer in (usual | answers).items():
+        monkeypatch.setattr(pynvml, name, answer)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+
 @pytest.mark.parametrize(
     ("visible", "seen"),
     [
@@ -154,27 +173,12 @@ def test_a_plan_for_other_hardware_is_refused(planned: str, found: str, same: bo
 def test_only_gpus_that_cuda_sees_count(
     visible: str | None, seen: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pynvml
-
-    class Memory:
-        total, free = 2, 1
-
     answers: dict[str, Any] = {
-        "nvmlInit": lambda: None,
-        "nvmlShutdown": lambda: None,
-        "nvmlSystemGetDriverVersion": lambda: "590.1",
         "nvmlDeviceGetCount": lambda: 3,
         "nvmlDeviceGetHandleByIndex": "abc".__getitem__,
         "nvmlDeviceGetUUID": lambda handle: f"GPU-{handle}",
-        "nvmlDeviceGetName": str,
-        "nvmlDeviceGetMemoryInfo": lambda _: Memory,
     }
-    for name, answer in answers.items():
-        monkeypatch.setattr(pynvml, name, answer)
-    if visible is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    else:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    driver_answers(monkeypatch, answers, visible)
     assert [found.name for found in driver_gpus()] == seen
 
 
@@ -200,24 +204,14 @@ def test_slices_take_the_place_of_a_cut_gpu(
         return f"{gpu}-{index}"
 
     answers: dict[str, Any] = {
-        "nvmlInit": lambda: None,
-        "nvmlShutdown": lambda: None,
-        "nvmlSystemGetDriverVersion": lambda: "590.1",
         "nvmlDeviceGetCount": lambda: 2,
         "nvmlDeviceGetHandleByIndex": "ab".__getitem__,
         "nvmlDeviceGetMigMode": lambda gpu: [int(gpu == "a"), 0],
         "nvmlDeviceGetMaxMigDeviceCount": lambda _: 7,
         "nvmlDeviceGetMigDeviceHandleByIndex": slice_of,
         "nvmlDeviceGetUUID": lambda handle: f"{'MIG' if '-' in handle else 'GPU'}-{handle}",
-        "nvmlDeviceGetName": str,
-        "nvmlDeviceGetMemoryInfo": lambda _: SimpleNamespace(total=2, free=1),
     }
-    for name, answer in answers.items():
-        monkeypatch.setattr(pynvml, name, answer)
-    if visible is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    else:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    driver_answers(monkeypatch, answers, visible)
     assert [found.name for found in driver_gpus()] == seen
 
 

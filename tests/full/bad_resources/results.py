@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from builders.bad_resources import KINDS
+from builders.kept_results import kept
 from cluster.verdicts import Verdict
 
 REPOSITORY = Path(__file__).parents[3]
@@ -43,10 +44,7 @@ def input_hash() -> str:
 def read_result() -> dict[str, Any]:
     """What earlier runs of the same sources have done."""
     fresh: dict[str, Any] = {"suite": "bad-resources", "inputHash": input_hash(), "batches": {}}
-    if not RESULT.exists():
-        return fresh
-    found: dict[str, Any] = json.loads(RESULT.read_text(encoding="utf-8"))
-    return found if found["inputHash"] == fresh["inputHash"] else fresh
+    return kept(RESULT, fresh)
 
 
 def keep(batch: int, verdicts: Sequence[Verdict], seconds: float) -> None:

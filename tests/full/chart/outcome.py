@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from builders.kept_results import kept
 from localcluster.cache import digest
 from localcluster.settings import HELM3_VERSION, HELM_VERSION, KUBERNETES_VERSION, REPOSITORY
 
@@ -29,7 +30,6 @@ def record(case: str, found: Any) -> None:
         "versions": {"helm": HELM_VERSION, "helm3": HELM3_VERSION, "kubernetes": KUBERNETES_VERSION},
         "cases": {},
     }
-    kept = json.loads(RESULT.read_text()) if RESULT.exists() else fresh
-    result = kept if kept["inputHash"] == fresh["inputHash"] else fresh
+    result = kept(RESULT, fresh)
     result["cases"][case] = found
     RESULT.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")

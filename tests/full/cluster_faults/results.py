@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from builders.kept_results import kept
 from localcluster.cache import digest
 from localcluster.settings import KUBERNETES_VERSION, REPOSITORY
 
@@ -109,8 +110,7 @@ def read_result() -> dict[str, Any]:
         "versions": versions,
         "faults": {},
     }
-    kept: dict[str, Any] = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else fresh
-    return kept if kept["inputHash"] == fresh["inputHash"] else fresh
+    return kept(RESULT, fresh)
 
 
 def record(name: str, seconds: float, **figures: Any) -> None:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from builders.kept_results import kept
 from wire.faults.outcome import Outcome
 from wire.faults.table import FAULTS
 
@@ -38,10 +39,7 @@ def input_hash() -> str:
 def read_result() -> dict[str, Any]:
     """What earlier runs of the same sources have done."""
     fresh: dict[str, Any] = {"suite": "operator-faults", "inputHash": input_hash(), "faults": {}}
-    if not RESULT.exists():
-        return fresh
-    found: dict[str, Any] = json.loads(RESULT.read_text(encoding="utf-8"))
-    return found if found["inputHash"] == fresh["inputHash"] else fresh
+    return kept(RESULT, fresh)
 
 
 def keep(fault: str, case: str, outcome: Outcome, cpu_s: float) -> None:

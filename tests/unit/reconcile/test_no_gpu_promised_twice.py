@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from diffusion_operator.inventory.claims import pack
-from diffusion_operator.inventory.ledger import build_ledger, with_foreign, with_owner
+from diffusion_operator.inventory.ledger import build_ledger, with_foreign, with_owners
 from diffusion_operator.inventory.objects import ManagedDeployment, Node, Pod
 from diffusion_operator.kube.errors import ApiError, ServerError, Unreachable
 from diffusion_operator.kube.resources import DEPLOYMENTS, DIFFUSION_DEPLOYMENTS, JsonObject
@@ -244,13 +244,13 @@ def test_a_ledger_that_is_changed_step_by_step_never_overallocates(seed: int) ->
                 for i, node in enumerate(bound)
             ]
             own[owner] = pods, [ManagedDeployment(owner, owner[5:], "g", replicas, GPU, gpus, "")]
-            ledger = with_owner(ledger, owner, *own[owner])
+            ledger = with_owners(ledger, {owner: own[owner]})
         for view in ledger.capacity(None, GPU):
             used = sum(claim.gpus for claim in ledger.claims.get(view.node.name, ()))
             assert view.free == view.total - used >= 0
     finished = {owner: (pods, []) for owner, (pods, _) in own.items()}
     for owner, (pods, _) in finished.items():
-        ledger = with_owner(ledger, owner, pods, [])
+        ledger = with_owners(ledger, {owner: (pods, [])})
     every = [pod for pods, _ in finished.values() for pod in pods]
     built = build_ledger(nodes, [*every, *(pod for pods in foreign.values() for pod in pods)], [])
     assert ledger.capacity(None, GPU) == built.capacity(None, GPU)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from diffusion_operator.reconcile.queue import KeyedQueue
 from diffusion_operator.reconcile.story import Outcome
 from diffusion_operator.reconcile.worker import NOT_THE_KEY_S_LONGEST_DELAY_S, resync, work
 from unit.reconcile.fakecluster import FakeCluster
-from unit.reconcile.test_queue_semantics import ManualTimers
+from unit.reconcile.test_queue_semantics import Handle, ManualTimers
 from unit.reconcile.worlds import demo
 
 BAD, GOOD = DeploymentKey("team", "bad"), DeploymentKey("team", "good")
@@ -37,6 +38,18 @@ class Scripted:
         return Outcome()
 
 
+class NotedTimers(ManualTimers):
+    """Remembers every appointment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.delays_s: list[float] = []
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Handle:
+        self.delays_s.append(delay)
+        return super().call_later(delay, callback)
+
+
 @pytest.mark.parametrize(
     ("error", "result", "delay_s"),
     [
@@ -50,20 +63,14 @@ class Scripted:
 async def test_a_failure_is_queued_again_and_the_next_key_is_served(
     error: Exception, result: str, delay_s: float
 ) -> None:
-    timers = ManualTimers()
+    timers = NotedTimers()
     queue: KeyedQueue[Key] = KeyedQueue(timers, uniform=lambda _low, high: high)
     metrics = Metrics()
-    appointments: list[float] = []
-    call_later = timers.call_later
-    timers.call_later = lambda delay, callback: (  # type: ignore[method-assign]
-        appointments.append(delay),
-        call_later(delay, callback),
-    )[1]
     queue.add(BAD)
     queue.add(GOOD)
     reconciler: Any = Scripted(error, queue)
     await work(queue, reconciler, metrics)
-    assert appointments == [delay_s]
+    assert timers.delays_s == [delay_s]
     assert metrics.reconciles.labels(result)._value.get() == 1.0
     assert metrics.reconciles.labels("done")._value.get() == 1.0
 
@@ -128,18 +135,13 @@ async def test_a_definition_that_is_gone_is_named_and_waited_for(caplog: pytest.
     ("error", "longest_s"), [(Forbidden("403"), NOT_THE_KEY_S_LONGEST_DELAY_S), (ServerError("500"), 256.0)]
 )
 async def test_what_is_no_fault_of_the_key_is_tried_again_sooner(error: ApiError, longest_s: float) -> None:
-    timers = ManualTimers()
+    timers = NotedTimers()
     queue: KeyedQueue[Key] = KeyedQueue(timers, uniform=lambda _low, high: high)
     for _ in range(9):
         queue.add_failed(BAD)
-    appointments: list[float] = []
-    call_later = timers.call_later
-    timers.call_later = lambda delay, callback: (  # type: ignore[method-assign]
-        appointments.append(delay),
-        call_later(delay, callback),
-    )[1]
+    timers.delays_s.clear()
     queue.add(BAD)
     queue.add(GOOD)
     reconciler: Any = Scripted(error, queue)
     await work(queue, reconciler, Metrics())
-    assert appointments == [longest_s]
+    assert timers.delays_s == [longest_s]

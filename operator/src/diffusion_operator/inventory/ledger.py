@@ -222,18 +222,11 @@ def _of_nodes_alone(key: Hashable) -> bool:
     return isinstance(key, tuple) and key[0] in ("usable", *_BY_NAME)
 
 
-def with_owner(
-    ledger: Ledger, owner: str, pods: Iterable[Pod], deployments: Iterable[ManagedDeployment]
-) -> Ledger:
-    """The ledger after only this owner's pods and Deployments changed; costs little beside a new build."""
-    return with_owners(ledger, {owner: (list(pods), list(deployments))})
-
-
 Owned = tuple[Sequence[Pod], Sequence[ManagedDeployment]]
 
 
 def with_owners(ledger: Ledger, owners: Mapping[str, Owned]) -> Ledger:
-    """The ledger after only these owners' pods and Deployments changed.
+    """The ledger after only these owners' pods and Deployments changed; costs little beside a new build.
 
     Their reservations are packed around everybody else's, which stay where they are.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from diffusion_operator.api.names import distinct_slug, group_slug
 from diffusion_operator.api.quantities import parse_whole
@@ -18,12 +18,12 @@ from diffusion_operator.inventory.matching import Unfit, unfit
 from diffusion_operator.inventory.objects import Node
 from diffusion_operator.inventory.pools import NodePool
 from diffusion_operator.inventory.selection import Mount, NodeSelection, Toleration
+from diffusion_operator.placement.alike import alike_node, labelled_device, with_free
 from diffusion_operator.placement.decision import CurrentGroup
 from diffusion_operator.placement.host_memory import gpus_with_memory, planned_host_bytes
 from diffusion_operator.placement.wish import resource_of, selection_of
-from diffusion_runtime.planning.devices import Device, GpuNode, device_from_product
+from diffusion_runtime.planning.devices import Device, GpuNode
 from diffusion_runtime.planning.documents import Plan
-from diffusion_runtime.planning.errors import UnknownHardware
 from diffusion_runtime.planning.explain import format_bytes
 
 
@@ -58,7 +58,7 @@ class Candidate:
     @cached_property
     def free_device(self) -> Device:
         """One of these GPUs, as the planner sees it."""
-        return self.device if self._measured is None else _with_free(self.device, self.free_bytes)
+        return self.device if self._measured is None else with_free(self.device, self.free_bytes)
 
     def roomy(self, needed_bytes: int) -> int:
         """GPUs that can be used now by new pods that need so many bytes on each."""
@@ -358,16 +358,6 @@ def excluded(device: Device, product: str, spec: DiffusionDeploymentSpec) -> tup
     return None
 
 
-@lru_cache(maxsize=1024)
-def labelled_device(product: str, memory_bytes: int | None, shared: bool) -> Device | None:
-    """The device of these labels, one object for all nodes that have them."""
-    try:
-        device = device_from_product(product, memory_bytes=memory_bytes)
-    except UnknownHardware:
-        return None
-    return device.model_copy(update={"shared": True}) if shared and not device.shared else device
-
-
 def _pin(node: Node, resource: str) -> tuple[dict[str, str], str | None]:
     label = f"{resource}.product"
     if label in node.labels:
@@ -386,16 +376,4 @@ def _down(problem: Unfit | None) -> str | None:
 
 def _gpu_node(candidate: Candidate, device: Device, gpus: int, host_bytes: int) -> GpuNode:
     # A node that does not say how much memory it has is not taken for one without any.
-    return _alike(device, gpus, host_bytes if candidate.capacity.node.memory_bytes else None)
-
-
-@lru_cache(maxsize=1024)
-def _with_free(device: Device, free_bytes: int) -> Device:
-    """The device with so much free, one object for all GPUs that are alike."""
-    return device if free_bytes == device.free_bytes else device.model_copy(update={"free_bytes": free_bytes})
-
-
-@lru_cache(maxsize=4096)
-def _alike(device: Device, gpus: int, host_free_bytes: int | None) -> GpuNode:
-    """One object for all nodes that look alike to the planner, which counts equal objects together."""
-    return GpuNode(name=device.product, gpus=(device,) * gpus, host_free_bytes=host_free_bytes)
+    return alike_node(device, gpus, host_bytes if candidate.capacity.node.memory_bytes else None)

@@ -15,8 +15,9 @@ from diffusion_operator.inventory.hardware import gpu_labels
 from diffusion_operator.inventory.ledger import Ledger
 from diffusion_operator.inventory.matching import unfit
 from diffusion_operator.inventory.pools import NodePool
+from diffusion_operator.placement.alike import labelled_device
 from diffusion_operator.placement.decision import CurrentGroup
-from diffusion_operator.placement.groups import Candidate, Group, Survey, labelled_device, pool_group_name
+from diffusion_operator.placement.groups import Candidate, Group, Survey, pool_group_name
 from diffusion_operator.placement.wish import selection_of
 
 
