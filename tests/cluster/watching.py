@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ Object = dict[str, Any]
 State = dict[str, Object]
 EVERYWHERE = ""
 """In place of a namespace: all of them."""
+SPELL_S = 10
+"""A watch is begun anew after this long: what went between a list and its watch sends no event."""
 
 
 def await_state(
@@ -31,25 +34,35 @@ def await_state(
     """
     where = ["--all-namespaces"] if namespace == EVERYWHERE else ["-n", namespace]
     words = ["get", resource, *where, "-o", "json"] + (["-l", selector] if selector else [])
-    state = _listed(cluster, words)
-    if holds(state):
-        return state
+    deadline = time.monotonic() + deadline_seconds
+    while (left := deadline - time.monotonic()) > 0:
+        state = _listed(cluster, words)
+        if holds(state) or _comes_to_hold(cluster, words, state, holds, min(left, SPELL_S)):
+            return state
+    raise AssertionError(f"within {deadline_seconds:.0f} s never: {what}. Last seen: {_short(state)}")
+
+
+def _comes_to_hold(
+    cluster: Cluster, words: list[str], state: State, holds: Callable[[State], bool], spell_s: float
+) -> bool:
+    """Follow a watch for a while; ``state`` is what it told when this returns."""
     # A watch begins with what exists, one by one: half of that is no state that ever was.
-    unseen, state = set(state), {}
+    unseen = set(state)
+    state.clear()
     command = [str(cluster.kubectl_program), "--kubeconfig", str(cluster.folder.kubeconfig), *words]
     command += ["--watch", "--output-watch-events"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as watch:
-        limit = threading.Timer(deadline_seconds, watch.kill)
+        limit = threading.Timer(spell_s, watch.kill)
         limit.start()
         try:
             for line in watch.stdout or ():  # one event a line
                 unseen.discard(_follow(state, json.loads(line)))
                 if holds(state) and not (unseen and unseen & _listed(cluster, words).keys()):
-                    return state
+                    return True
         finally:
             limit.cancel()
             watch.kill()
-    raise AssertionError(f"within {deadline_seconds:.0f} s never: {what}. Last seen: {_short(state)}")
+    return False
 
 
 def _listed(cluster: Cluster, words: list[str]) -> State:
