@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from localcluster import gotools
 from localcluster.kindcluster import Cluster
 from localcluster.progress import step
 from localcluster.settings import KWOK_VERSION, ClusterFolder
-from localcluster.shell import run
+from localcluster.shell import LocalClusterError, run
 
 GPU_RESOURCE = "nvidia.com/gpu"
 FAKE_TAINT = "kwok.x-k8s.io/node"
@@ -138,9 +139,9 @@ def start_gpu_nodes(cluster: Cluster) -> None:
         cluster.kubectl("wait", "--for=condition=Ready", *names, "--timeout=90s")
 
 
-def start_kwok(folder: ClusterFolder) -> None:
+def start_kwok(folder: ClusterFolder, lease_s: int = 40) -> None:
     """Run KWOK against the cluster as a process of this machine, once; its pid is kept in the cluster's
-    folder.
+    folder. It renews the Lease of each node every quarter of `lease_s`.
     """
     if kwok_pid(folder) is not None:
         return
@@ -155,7 +156,7 @@ def start_kwok(folder: ClusterFolder) -> None:
         "--config",
         stages,
         *flags,
-        "--node-lease-duration-seconds=40",
+        f"--node-lease-duration-seconds={lease_s}",
     ]
     # A session of its own, so that Ctrl+C here does not end it, and no child of ours, so that nobody waits
     # for it.
@@ -179,9 +180,15 @@ def kwok_pid(folder: ClusterFolder) -> int | None:
 
 
 def stop_kwok(folder: ClusterFolder) -> None:
+    """Returns once it has ended, so that the next one is not taken for running already."""
     pid = kwok_pid(folder)
     if pid is not None:
         os.kill(pid, signal.SIGTERM)
+    deadline_s = time.monotonic() + 20
+    while kwok_pid(folder) is not None:
+        if time.monotonic() > deadline_s:
+            raise LocalClusterError(f"KWOK (pid {pid}) does not end")
+        time.sleep(0.1)
 
 
 def _pid_file(folder: ClusterFolder) -> Path:

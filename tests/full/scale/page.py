@@ -43,7 +43,9 @@ in {looks} reconciles; the plain client sent only the 5 children. The other Even
 - `memoryMiB`: highest resident memory with {document["figures"]["grown"]["pods"]} pods.
 - `startSeconds`: start of the process to ready, with all of that in the cluster.
 
-Two things are not as in production. KWOK pods run nothing, so a stub inside the operator's process answers
+Three things are not as in production. KWOK pods run nothing, so a stub inside the operator's process answers
 for `/v1/report`. Controller manager and scheduler of the test cluster have raised client limits
-(`--kube-api-qps=1000 --kube-api-burst=2000`).
+(`--kube-api-qps=1000 --kube-api-burst=2000`). Nodes renew their Leases every 15 minutes and none is taken for
+lost before two hours (`--node-monitor-grace-period=2h`): a hundred renewals a second would be most of the
+load.
 """

@@ -43,6 +43,7 @@ from full.scale.cluster import (
     each,
     node,
     node_names,
+    spare_the_heartbeats,
     start_operator,
     wish,
 )
@@ -83,6 +84,7 @@ def input_hash() -> str:
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     running = start_cluster(TEST_CLUSTER)
+    spare_the_heartbeats(running)
     try:
         yield running
     finally:
