@@ -33,6 +33,7 @@ SHORTENED: dict[str, Case] = {
     "F20 deleted and made again": lives.made_again(0.3, garbage_s=5.0, restart=True),
     "F20 a namespace goes away": lives.namespace_deleted(3, children_first=True),
     "no GPU promised twice": crowds.crowd(3, 12, 15, 2),
+    "no GPU promised twice, pods spread": crowds.crowd(3, 12, 15, 2, crowds.SpreadingCluster),
 }
 
 

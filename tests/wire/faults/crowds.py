@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import copy
 import random
+from collections import Counter
 from collections.abc import Callable
 
 from builders.simulated_time import SimulatedLoop
-from diffusion_operator.kube.resources import DEPLOYMENTS, DIFFUSION_DEPLOYMENTS, JsonObject
+from diffusion_operator.api.names import LABEL_DEPLOYMENT
+from diffusion_operator.kube.resources import DEPLOYMENTS, DIFFUSION_DEPLOYMENTS, PODS, JsonObject
 from unit.reconcile.fakecluster import GPU, FakeCluster
 from unit.reconcile.worlds import demo
 from wire.clusterapi import Asked, Fault
@@ -17,13 +19,12 @@ from wire.operators import Scene, scene
 
 GPUS_PER_NODE = (8, 4, 2, 1)
 SPREAD_S = 40.0
+PATIENCE_S = 120.0
+"""After the last change; longer than a pod may be without a place before its promise ends."""
 
 
 class CrowdedCluster(FakeCluster):
-    """The same rules, counted faster; the scheduler fills nodes up, as the ledger does.
-
-    One that spreads makes pods wait that a new plan must place: that is not what this is about.
-    """
+    """The same rules, counted faster; the scheduler fills nodes up, as the ledger does."""
 
     _used: dict[str, int] | None = None
 
@@ -69,13 +70,42 @@ class CrowdedCluster(FakeCluster):
         return int(self.objects["nodes", "", node]["status"]["allocatable"][GPU]) - self._used.get(node, 0)
 
 
-def crowd(seed: int, deployments: int, gpus: int, kills: int) -> Case:
+class SpreadingCluster(CrowdedCluster):
+    """Its scheduler takes the emptiest node, as a real one may: large pods find no place in what is left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._homeless: dict[str, str | None] = {}
+
+    def run_controllers(self) -> None:
+        super().run_controllers()
+        pending = {
+            obj["metadata"]["name"]: obj
+            for key, obj in self.objects.items()
+            if key[0] == PODS.plural and "nodeName" not in obj["spec"]
+        }
+        self._homeless = {name: self._homeless.get(name, self.stamp) for name in pending}
+        for name, pod in pending.items():
+            said = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+            pod["status"]["conditions"].append(said | {"lastTransitionTime": self._homeless[name]})
+
+    def _nodes(self, selector: dict[str, str]) -> list[str]:
+        return sorted(super()._nodes(selector), key=self._free, reverse=True)
+
+
+def crowd(
+    seed: int,
+    deployments: int,
+    gpus: int,
+    kills: int,
+    scheduler: Callable[[], CrowdedCluster] = CrowdedCluster,
+) -> Case:
     """Everybody creates, changes and deletes; after every write all promises are added up."""
 
     async def case(loop: SimulatedLoop) -> Outcome:
         chance = random.Random(seed)
         nodes = GPUS_PER_NODE * (gpus // sum(GPUS_PER_NODE))
-        async with scene(loop, *nodes, cluster=CrowdedCluster()) as here:
+        async with scene(loop, *nodes, cluster=scheduler()) as here:
             checked = [0]
 
             def look() -> None:
@@ -95,12 +125,10 @@ def crowd(seed: int, deployments: int, gpus: int, kills: int) -> Case:
             acted_s = loop.time()
             ended_s = await here.rest()
             here.check()
-            waiting = [
-                name
-                for (plural, _, name), pod in here.cluster.objects.items()
-                if plural == "pods" and pod["status"]["phase"] == "Pending"
-            ]
-            assert waiting == []  # no pod is unschedulable while its promise stands
+            await asyncio.sleep(PATIENCE_S)
+            assert _promised_without_a_place(here.cluster) == {}
+            if scheduler is CrowdedCluster:  # it packs as the ledger does: every promise finds its place
+                assert not _homeless(here.cluster)
             promised = sum(
                 placement["replicas"] * placement["gpusPerReplica"]
                 for (plural, _, _), obj in here.cluster.objects.items()
@@ -112,10 +140,35 @@ def crowd(seed: int, deployments: int, gpus: int, kills: int) -> Case:
                 "gpusPromisedAtTheEnd": promised,
                 "writesChecked": checked[0],
                 "operatorsKilled": len(here.operators) - 1,
+                "podsWithoutAPlace": sum(_homeless(here.cluster).values()),
             }
             return Outcome(max(0.0, ended_s - acted_s), 1, figures)
 
     return case
+
+
+def _homeless(cluster: FakeCluster) -> Counter[str]:
+    """Pods that no node has taken, by deployment."""
+    return Counter(
+        pod["metadata"]["labels"][LABEL_DEPLOYMENT]
+        for (plural, _, _), pod in cluster.objects.items()
+        if plural == PODS.plural and "nodeName" not in pod["spec"]
+    )
+
+
+def _promised_without_a_place(cluster: FakeCluster) -> dict[str, int]:
+    """By deployment, replicas promised beyond bound pods: none, or a pod waits for what is promised to it."""
+    bound: Counter[str] = Counter(
+        pod["metadata"]["labels"][LABEL_DEPLOYMENT]
+        for (plural, _, _), pod in cluster.objects.items()
+        if plural == PODS.plural and "nodeName" in pod["spec"]
+    )
+    promised = {
+        name: sum(placement["replicas"] for placement in obj["status"].get("placements", ()))
+        for (plural, _, name), obj in cluster.objects.items()
+        if plural == DIFFUSION_DEPLOYMENTS.plural
+    }
+    return {name: replicas - bound[name] for name, replicas in promised.items() if replicas > bound[name]}
 
 
 def _faults(here: Scene, chance: random.Random, kills: int, writes: int) -> Callable[[Asked], Fault | None]:

@@ -146,7 +146,17 @@ FAULTS: dict[str, Fault] = {
     "promises": Fault(
         "200 deployments created, changed and deleted at once on 300 GPUs (nodes of 8, 4, 2 and 1), the "
         "operator killed 20 times, 1 % of writes refused or their answers lost; promises added up every time",
-        "at no write do the promises exceed what the nodes hold as whole pods; no pod stays unschedulable",
-        {"200 deployments": crowds.crowd(1, 200, 300, 20), "50 deployments": crowds.crowd(2, 50, 75, 10)},
+        "at no write do the promises exceed what the nodes hold as whole pods; no pod stays "
+        "unschedulable while its promise stands",
+        {
+            "200 deployments": crowds.crowd(1, 200, 300, 20),
+            "50 deployments": crowds.crowd(2, 50, 75, 10),
+            **{
+                f"80 deployments, a scheduler that spreads, seed {seed}": crowds.crowd(
+                    seed, 80, 75, 10, crowds.SpreadingCluster
+                )
+                for seed in (6, 8)
+            },
+        },
     ),
 }

@@ -354,7 +354,26 @@ def _reserve(room: _Room, deployment: ManagedDeployment, own_pods: Iterable[Pod]
     others = pack(elsewhere, gpus, missing - places.total())
     for name in others:
         room.add(_reservation(deployment, name, gpus, deployment.memory_bytes_per_pod))
-    return [_reservation(deployment, "", gpus, 0)] * (missing - places.total() - len(others)) if gpus else []
+    placed = places.total() + len(others)
+    elsewhere_gpus = sum(held for name, held in outdated.items() if name not in places)
+    homeless_gpus = deployment.promised_gpus - (staying + placed) * gpus - elsewhere_gpus
+    _hold_in_parts(room, deployment, homeless_gpus)
+    return [_reservation(deployment, "", gpus, 0)] * (missing - placed) if gpus else []
+
+
+def _hold_in_parts(room: _Room, deployment: ManagedDeployment, gpus: int) -> None:
+    """Hold so many GPUs wherever they are, the largest parts first.
+
+    A scheduler that does not pack as the ledger does can take a whole place that was promised. Until that
+    promise is taken back, as many GPUs as it speaks of must not be promised to another.
+    """
+    free = room.usable(deployment) if gpus > 0 else {}
+    for name in sorted(free, key=lambda name: (-free[name], name)):
+        part = min(free[name], gpus)
+        if part <= 0:
+            return
+        room.add(_reservation(deployment, name, part, 0, top_up=True))
+        gpus -= part
 
 
 def _is_outgrown(pod: Pod, deployment: ManagedDeployment) -> bool:

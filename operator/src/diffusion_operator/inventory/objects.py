@@ -69,6 +69,8 @@ class ManagedDeployment:
     plan_hash: str
     selection: NodeSelection = field(default_factory=NodeSelection)
     memory_bytes_per_pod: int = 0
+    promised_gpus: int = 0
+    """What a status promises on nodes that exist: while it does, so many GPUs are nobody else's."""
 
 
 def parse_node(raw: Raw) -> Node:

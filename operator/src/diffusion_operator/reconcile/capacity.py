@@ -162,8 +162,9 @@ class Capacity:
         dd = self._mirror.get(DIFFUSION_DEPLOYMENTS, *owner)
         for placement in ((dd or {}).get("status") or {}).get("placements") or ():
             said = _as_promised(placement, found.get(placement.get("group", "")), owner)
-            if said is not None:
-                found[said.group] = said
+            found[said.group] = said
+        for one in self._promises.get(owner, ()):
+            found[one.group] = replace(found[one.group], promised_gpus=_gpus(found[one.group]))
         return list(found.values())
 
     def _changed(
@@ -209,17 +210,22 @@ def _promised(entry: Entry | None) -> object:
     return ((entry.raw or {}).get("status") or {}).get("placements") if entry is not None else None
 
 
-def _as_promised(
-    placement: JsonObject, known: ManagedDeployment | None, owner: Owner
-) -> ManagedDeployment | None:
-    """The Deployment that a placement of the status speaks of; None when it promises no more than `known`."""
+def _as_promised(placement: JsonObject, known: ManagedDeployment | None, owner: Owner) -> ManagedDeployment:
+    """The Deployment that a placement of the status speaks of: `known` where that asks for no less."""
     replicas, gpus = int(placement.get("replicas", 0)), int(placement.get("gpusPerReplica", 0))
+    promised = (replicas - int(placement.get("waitingForNodes", 0))) * gpus
     if known is not None:
-        return (
-            replace(known, replicas=replicas, gpus_per_pod=gpus) if replicas * gpus > _gpus(known) else None
-        )
+        more = {"replicas": replicas, "gpus_per_pod": gpus} if replicas * gpus > _gpus(known) else {}
+        return replace(known, promised_gpus=promised, **more)
     group = str(placement.get("group", ""))
     # The Deployment is gone and the status not yet written: counted anywhere, for the moment that it lasts.
     return ManagedDeployment(
-        "/".join(owner), f"{owner[1]}-{group}", group, replicas, "nvidia.com/gpu", gpus, ""
+        "/".join(owner),
+        f"{owner[1]}-{group}",
+        group,
+        replicas,
+        "nvidia.com/gpu",
+        gpus,
+        "",
+        promised_gpus=promised,
     )

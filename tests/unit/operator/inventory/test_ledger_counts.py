@@ -87,6 +87,27 @@ def test_what_fits_nowhere_is_not_reserved() -> None:
     assert free(ledger([NodeBuilder("n").gpus(3)], [], (deployment(2, 2),))) == {"n": 1}
 
 
+@pytest.mark.parametrize(
+    ("promised_gpus", "left"),
+    [(0, {"a": 3, "b": 3, "c": 1}), (4, {"a": 0, "b": 2, "c": 1}), (8, {"a": 0, "b": 0, "c": 0})],
+)
+def test_a_promise_whose_place_was_taken_holds_as_many_gpus_elsewhere(
+    promised_gpus: int, left: dict[str, int]
+) -> None:
+    nodes = [NodeBuilder("a").gpus(4), NodeBuilder("b").gpus(3), NodeBuilder("c").gpus(1)]
+    taken = [PodBuilder("another's").gpus(1).on("a")]
+    found = ledger(nodes, taken, (deployment(2, 4, promised_gpus=promised_gpus),))
+    assert free(found) == left
+    assert free(found, "default/a") == {"a": 3, "b": 3, "c": 1}
+    assert found.held("default/a", GPU) == ()
+
+
+def test_a_promise_that_has_its_pods_and_places_holds_no_more() -> None:
+    nodes = [NodeBuilder("a").gpus(4), NodeBuilder("b").gpus(8)]
+    found = ledger(nodes, [own_pod("p", 4, "a")], (deployment(2, 4, promised_gpus=8),))
+    assert free(found) == {"a": 0, "b": 4}
+
+
 def test_terminating_pod_still_needs_a_successor() -> None:
     pods = [own_pod("p", 2, "n").terminating()]
     assert free(ledger([NodeBuilder("n").gpus(8)], pods, (deployment(1, 2),))) == {"n": 4}

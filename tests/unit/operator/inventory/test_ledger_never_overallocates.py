@@ -41,12 +41,13 @@ pods = st.lists(
 )  # fmt: skip
 deployments = st.lists(
     st.builds(
-        lambda owner, replicas, gpus: ManagedDeployment(
-            owner, f"{owner[2:]}-g", "g", replicas, GPU, gpus, "new"
+        lambda owner, replicas, gpus, promised_gpus: ManagedDeployment(
+            owner, f"{owner[2:]}-g", "g", replicas, GPU, gpus, "new", promised_gpus=promised_gpus
         ),
         st.sampled_from(OWNERS),
         st.integers(0, 6),
         st.integers(1, 4),
+        st.integers(0, 24),
     ),
     unique_by=lambda item: item.owner,
     max_size=3,
