@@ -43,8 +43,8 @@ def write_full_size(model_id: str, small: Path, folder: Path, device: torch.devi
         target = folder / part.name
         target.mkdir()
         _write_config(module, target, small / part.name)
-        own = index[part.name][0] == "diffusers"
-        _write_weights(module, target, DIFFUSERS_NAME if own else TRANSFORMERS_NAME, device, generator)
+        name = DIFFUSERS_NAME if hasattr(module, "save_config") else TRANSFORMERS_NAME
+        _write_weights(module, target, name, device, generator)
     shutil.copy(small / "model_index.json", folder / "model_index.json")
 
 

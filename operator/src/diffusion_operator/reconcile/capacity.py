@@ -215,8 +215,10 @@ def _as_promised(placement: JsonObject, known: ManagedDeployment | None, owner: 
     replicas, gpus = int(placement.get("replicas", 0)), int(placement.get("gpusPerReplica", 0))
     promised = (replicas - int(placement.get("waitingForNodes", 0))) * gpus
     if known is not None:
-        more = {"replicas": replicas, "gpus_per_pod": gpus} if replicas * gpus > _gpus(known) else {}
-        return replace(known, promised_gpus=promised, **more)
+        known = replace(known, promised_gpus=promised)
+        return (
+            replace(known, replicas=replicas, gpus_per_pod=gpus) if replicas * gpus > _gpus(known) else known
+        )
     group = str(placement.get("group", ""))
     # The Deployment is gone and the status not yet written: counted anywhere, for the moment that it lasts.
     return ManagedDeployment(
