@@ -14,6 +14,7 @@ from full.chart import outcome as chart
 from full.cluster_faults import results as cluster_faults
 from full.faults import results as faults
 from full.planner import test_properties_at_large as planner
+from full.promises import results as promises
 from full.scale import test_a_thousand as scale
 from full.soak import test_flat_memory as soak
 
@@ -24,6 +25,7 @@ SUITES = {
     "faults": faults,
     "parity": parity,
     "planner": planner,
+    "promises": promises,
     "scale": scale,
     "soak": soak,
 }

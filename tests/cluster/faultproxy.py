@@ -17,17 +17,22 @@ import aiohttp
 from aiohttp import web
 
 FAULTS = ("500", "429", "410", "reset", "answer lost", "cut", "half a line", "slow")
+ANSWERS = ("409", "429", "500", "503", "slow")
+"""What an API server that has too much to do, or to whom others write too, answers by itself."""
 SLOW_S = 2.0
 KEPT_HEADERS = ("Authorization", "Accept", "Content-Type", "User-Agent")
 
 
 @dataclass
 class FaultProxy:
-    """`share` of the requests is struck while it is above zero; `struck` counts by kind."""
+    """`share` of the requests is struck while it is above zero, each with one of `kinds`; `struck` counts
+    by kind.
+    """
 
     target: str
     seed: int = 1
     share: float = 0.0
+    kinds: tuple[str, ...] = FAULTS
     url: str = ""
     struck: Counter[str] = field(default_factory=Counter)
     _session: aiohttp.ClientSession | None = None
@@ -48,7 +53,7 @@ class FaultProxy:
             await self._session.close()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        fault = self._chance.choice(FAULTS) if self._chance.random() < self.share else ""
+        fault = self._chance.choice(self.kinds) if self._chance.random() < self.share else ""
         watches = request.query.get("watch") == "true"
         if fault in ("cut", "half a line") and not watches:
             fault = "answer lost"
@@ -59,7 +64,7 @@ class FaultProxy:
         if fault == "reset":
             return _reset(request)
         if fault.isdigit():
-            headers = {"Retry-After": "1"} if fault == "429" else {}
+            headers = {"Retry-After": "1"} if fault in ("429", "503") else {}
             status = {"kind": "Status", "code": int(fault), "message": "struck by the proxy"}
             return web.json_response(status, status=int(fault), headers=headers)
         headers = {name: request.headers[name] for name in KEPT_HEADERS if name in request.headers}

@@ -7,7 +7,9 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
+from cluster.outages import in_node
 from cluster.watching import Object
 from localcluster.kindcluster import Cluster
 from localcluster.settings import HELM_RELEASE, OPERATOR_NAMESPACE
@@ -16,6 +18,7 @@ from localcluster.shell import CommandError
 SELECTOR = ("-n", OPERATOR_NAMESPACE, "-l", "app.kubernetes.io/component=operator")
 CLUSTER_BINDING = ("clusterrolebinding", HELM_RELEASE)
 OWN_BINDING = ("rolebinding", HELM_RELEASE, "-n", OPERATOR_NAMESPACE)
+LEASE = ("-n", OPERATOR_NAMESPACE, "get", "lease", HELM_RELEASE, "-o", "json")
 SERVER_S_OWN = ("resourceVersion", "uid", "creationTimestamp", "managedFields", "generation")
 
 
@@ -71,6 +74,46 @@ def until(holds: Callable[[], bool], what: str, limit_s: float) -> float:
 def await_leader(cluster: Cluster) -> float:
     """Seconds until somebody leads."""
     return until(lambda: metric(cluster, "diffusion_operator_leader") >= 1.0, "an operator that leads", 120)
+
+
+def holder(lease: Object) -> str:
+    """The pod that leads; the identity in the Lease is the pod's name and the process's own mark."""
+    return str(lease["spec"].get("holderIdentity", "")).rpartition("_")[0]
+
+
+def kill(cluster: Cluster, pod: str) -> None:
+    """SIGKILL to the container's first process, through the node: nothing is released, nothing is said."""
+    words = ("-n", OPERATOR_NAMESPACE, "get", "pod", pod, "-o", "json")
+    (status,) = json.loads(cluster.kubectl(*words))["status"]["containerStatuses"]
+    container = status["containerID"].removeprefix("containerd://")
+    in_node(cluster, f"ctr -n k8s.io task kill -s SIGKILL {container}")
+
+
+def remove(cluster: Cluster, pod: str) -> None:
+    """Its object is gone at once, its container a moment later."""
+    words = ("delete", "pod", pod, "--force", "--grace-period=0", "--wait=false")
+    cluster.kubectl("-n", OPERATOR_NAMESPACE, *words)
+
+
+def without_its_leader(cluster: Cluster, end: Callable[[Cluster, str], None]) -> float:
+    """End the pod that leads while the other one is Ready; seconds until the Lease was held again.
+
+    By the Lease's own record: how long this machine takes to show it is no part of the promise.
+    """
+    wait = ("rollout", "status", f"deployment/{HELM_RELEASE}", "--timeout=120s")
+    cluster.kubectl("-n", OPERATOR_NAMESPACE, *wait, timeout_seconds=150)
+    before = json.loads(cluster.kubectl(*LEASE))
+    lease = before
+    end(cluster, holder(before))
+    ended_at = datetime.now(UTC)
+
+    def held_anew() -> bool:
+        nonlocal lease
+        lease = json.loads(cluster.kubectl(*LEASE))
+        return holder(lease) != "" and lease["spec"]["holderIdentity"] != before["spec"]["holderIdentity"]
+
+    until(held_anew, "another leader", 120)
+    return (datetime.fromisoformat(lease["spec"]["acquireTime"]) - ended_at).total_seconds()
 
 
 @contextmanager

@@ -18,9 +18,10 @@ RETRYABLE = ("429", "503")
 NEVER_ACCEPTED, LOST = "7", ("18", "52", "56")  # exit codes of curl
 LOOP = """
 while [ ! -e {stop} ]; do
-  curl -s -o /dev/null -m {deadline} -w '%{{http_code}} %{{exitcode}} %{{time_total}}\\n' \\
+  curl -s -o /dev/null -m {deadline} \\
+    -w '%{{http_code}} %{{exitcode}} %{{time_total}} %header{{retry-after}}\\n' \\
     -H 'content-type: application/json' -d '{body}' {url} || true
-  sleep 0.05
+  sleep {pause}
 done
 """
 BODY = {"model": "demo", "prompt": "a circle", "size": "64x64"}
@@ -33,12 +34,12 @@ class Answers:
     kinds: Counter[str] = field(default_factory=Counter)
     longest_s: float = 0.0
 
-    def note(self, code: str, exit_code: str, seconds: float) -> None:
+    def note(self, code: str, exit_code: str, seconds: float, retry_after: str) -> None:
         self.longest_s = max(self.longest_s, seconds)
         if code == "200" and exit_code == "0":
             self.kinds["200"] += 1
         elif code in RETRYABLE:
-            self.kinds["retryable"] += 1
+            self.kinds["retryable" if retry_after else f"{code} without Retry-After"] += 1
         elif exit_code == NEVER_ACCEPTED:
             self.kinds["not accepted"] += 1
         elif exit_code in LOST:
@@ -57,13 +58,17 @@ class Answers:
 
 
 @contextmanager
-def drawing(room: Room, name: str, at_once: int = 2) -> Iterator[Answers]:
-    """So many clients draw until the block ends; then the answers are counted."""
+def drawing(room: Room, name: str, at_once: int = 2, pause_s: float = 0.05) -> Iterator[Answers]:
+    """So many clients draw until the block ends; then the answers are counted.
+
+    A client pauses after each answer: a long pause leaves the machine to engines that start.
+    """
     service = json.loads(room.kubectl("get", "service", name, "-o", "json"))
     url = f"http://{service['spec']['clusterIP']}/v1/images/generations"
     stop = f"/tmp/stop-drawing-{room.namespace}-{name}"
     in_node(room.cluster, f"rm -f {stop}")
-    script = LOOP.format(stop=stop, deadline=DEADLINE_SECONDS, body=json.dumps(BODY), url=url)
+    body = json.dumps(BODY)
+    script = LOOP.format(stop=stop, deadline=DEADLINE_SECONDS, pause=pause_s, body=body, url=url)
     provider, node = room.cluster.provider, room.cluster.folder.node
     command = [provider.name, "exec", node, "bash", "-c", script]
     clients = [
@@ -78,5 +83,5 @@ def drawing(room: Room, name: str, at_once: int = 2) -> Iterator[Answers]:
         for client in clients:
             text, _ = client.communicate(timeout=DEADLINE_SECONDS + 30)
             for line in text.splitlines():
-                code, exit_code, seconds = line.split()
-                answers.note(code, exit_code, float(seconds))
+                code, exit_code, seconds, retry_after = line.split(" ")
+                answers.note(code, exit_code, float(seconds), retry_after)

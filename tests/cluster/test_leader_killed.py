@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 
 from cluster.conftest import SERVED
+from cluster.operatorpods import holder, kill
 from cluster.room import Room, manifest, pod_is_ready
 from cluster.watching import Object, State, await_state
 from localcluster.settings import HELM_RELEASE, OPERATOR_NAMESPACE
 
 TAKEOVER_SECONDS = 15.0
-
-
-def holder(lease: Object) -> str:
-    """The pod that leads; the identity in the Lease is the pod's name and the process's own mark."""
-    return str(lease["spec"].get("holderIdentity", "")).rpartition("_")[0]
 
 
 def led(room: Room, not_by: str = "") -> Object:
@@ -28,22 +23,13 @@ def led(room: Room, not_by: str = "") -> Object:
     return await_state(room.cluster, OPERATOR_NAMESPACE, "leases", held, what)[HELM_RELEASE]
 
 
-def kill(room: Room, pod: str) -> None:
-    """SIGKILL to the container's first process, through the node: nothing is released, nothing is said."""
-    node, provider = room.cluster.folder.node, room.cluster.provider
-    words = ("-n", OPERATOR_NAMESPACE, "get", "pod", pod, "-o", "json")
-    status = json.loads(room.cluster.kubectl(*words))["status"]
-    container = status["containerStatuses"][0]["containerID"].removeprefix("containerd://")
-    provider.call("exec", node, "ctr", "-n", "k8s.io", "task", "kill", "-s", "SIGKILL", container)
-
-
 def test_the_other_replica_takes_over_and_applies_a_change(served: Room, room: Room) -> None:
     room.cluster.kubectl(
         "-n", OPERATOR_NAMESPACE, "rollout", "status", f"deployment/{HELM_RELEASE}", "--timeout=120s"
     )
     (before,) = served.pods(SERVED)
     leader = holder(led(room))
-    kill(room, leader)
+    kill(room.cluster, leader)
     killed_at = datetime.now(UTC)
     room.apply(manifest("two"))
     # By the Lease's own record: how long this machine takes to show it is no part of the promise.

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from cluster.room import Room, manifest
+from cluster.steady import drawing
 from cluster.watching import Object
 from localcluster.install import helm
 
@@ -30,8 +31,11 @@ def test_scale_starts_pods_and_stops_them(room: Room) -> None:
     room.kubectl("scale", "dd", "scaled", "--replicas=2")
     room.await_dd("scaled", lambda dd: dd["status"].get("readyReplicas") == 2, "has 2 ready replicas")
     assert len(room.pods("scaled")) == 2
-    room.kubectl("scale", "dd", "scaled", "--replicas=1")
-    room.await_pods("scaled", lambda state: len(state) == 1, "one pod")
+    with drawing(room, "scaled") as answers:
+        room.kubectl("scale", "dd", "scaled", "--replicas=1")
+        room.await_pods("scaled", lambda state: len(state) == 1, "one pod")
+    assert answers.others("retryable") == {}, answers
+    assert answers.kinds["200"] > 0
 
 
 @pytest.mark.parametrize("server_side", [False, True], ids=["kubectl-apply", "server-side-apply"])

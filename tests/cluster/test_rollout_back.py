@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.room import Room, condition, is_true, manifest
+from cluster.steady import drawing
 
 
 @pytest.mark.ahead(manifest("back"))
@@ -13,15 +14,18 @@ def test_a_plan_that_cannot_start_is_taken_back(room: Room) -> None:
     (old,) = (pod["metadata"]["name"] for pod in room.pods("back"))
 
     # The engine refuses a plan for CUDA on a machine without a GPU.
-    room.apply(manifest("back", performance={"device": "cuda"}))
-    dd = room.await_dd("back", lambda dd: is_true(dd, "Degraded"), "has gone back")
+    with drawing(room, "back", at_once=1, pause_s=0.5) as answers:
+        room.apply(manifest("back", performance={"device": "cuda"}))
+        dd = room.await_dd("back", lambda dd: is_true(dd, "Degraded"), "has gone back")
+        room.await_pods("back", lambda state: list(state) == [old], "only the old pod is left")
+    assert answers.others("retryable") == {}, answers
+    assert answers.kinds["200"] > 0
     assert condition(dd, "Degraded")["reason"] == condition(dd, "Stalled")["reason"] == "RolledBack"
     assert "NoUsableGpu" in condition(dd, "Degraded")["message"]
     assert condition(dd, "Ready")["reason"] == "RolledBack"
     assert dd["status"]["plan"]["hash"] == before
     (failure,) = dd["status"]["history"]["failed"]
     assert failure["planHash"] != before
-    room.await_pods("back", lambda state: list(state) == [old], "only the old pod is left")
     events = room.kubectl("get", "events", "-o", "jsonpath={.items[*].reason}").split()
     assert events.count("RolledBack") == 1
 

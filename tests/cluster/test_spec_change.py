@@ -7,6 +7,7 @@ import json
 import pytest
 
 from cluster.room import Room, manifest, pod_is_ready
+from cluster.steady import drawing
 from cluster.watching import Object, State, await_state
 
 CHILD_KINDS = (
@@ -39,12 +40,15 @@ def test_pods_follow_the_spec_and_deletion_leaves_nothing(room: Room) -> None:
     before = room.await_ready("follow")["status"]["plan"]
 
     shape = {"width": 64, "height": 64, "steps": 4}
-    room.apply(manifest("follow", workload={"shapes": [shape]}))
-    after = room.await_ready("follow")["status"]["plan"]
-    assert after["hash"] != before["hash"]
-    room.await_pods(
-        "follow", lambda state: _served_by(after["hash"], state), "one pod, of the new plan, Ready"
-    )
+    with drawing(room, "follow", at_once=1, pause_s=0.5) as answers:
+        room.apply(manifest("follow", workload={"shapes": [shape]}))
+        after = room.await_ready("follow")["status"]["plan"]
+        assert after["hash"] != before["hash"]
+        room.await_pods(
+            "follow", lambda state: _served_by(after["hash"], state), "one pod, of the new plan, Ready"
+        )
+    assert answers.others("retryable") == {}, answers
+    assert answers.kinds["200"] > 0
 
     children = _children(room)
     assert {child["kind"] for child in children} >= {

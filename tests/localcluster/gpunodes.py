@@ -145,24 +145,21 @@ def start_kwok(folder: ClusterFolder, lease_s: int = 40) -> None:
     """
     if kwok_pid(folder) is not None:
         return
-    module = gotools.module_folder("sigs.k8s.io/kwok", KWOK_VERSION) / "kustomize/stage"
-    stages = folder.root / "kwok-stages.yaml"
-    stages.write_text("\n---\n".join((module / f"{name}.yaml").read_text() for name in STAGES))
-    flags = ["--manage-all-nodes=false", "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake"]
-    command: list[str | Path] = [
-        gotools.tool("kwok"),
-        "--kubeconfig",
-        folder.kubeconfig,
-        "--config",
-        stages,
-        *flags,
-        f"--node-lease-duration-seconds={lease_s}",
-    ]
+    command = [*kwok(folder.root, folder.kubeconfig), f"--node-lease-duration-seconds={lease_s}"]
     # A session of its own, so that Ctrl+C here does not end it, and no child of ours, so that nobody waits
     # for it.
     script = 'log=$1; shift; setsid "$@" </dev/null >"$log" 2>&1 & echo $!'
     pid = run(["sh", "-c", script, "sh", folder.root / "kwok.log", *command])
     _pid_file(folder).write_text(pid.strip())
+
+
+def kwok(folder: Path, kubeconfig: Path) -> list[str | Path]:
+    """The command that runs it; its stages are written to the folder."""
+    module = gotools.module_folder("sigs.k8s.io/kwok", KWOK_VERSION) / "kustomize/stage"
+    stages = folder / "kwok-stages.yaml"
+    stages.write_text("\n---\n".join((module / f"{name}.yaml").read_text() for name in STAGES))
+    flags = ["--manage-all-nodes=false", "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake"]
+    return [gotools.tool("kwok"), "--kubeconfig", kubeconfig, "--config", stages, *flags]
 
 
 def kwok_pid(folder: ClusterFolder) -> int | None:

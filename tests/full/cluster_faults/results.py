@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from builders.kept_results import kept
@@ -30,7 +30,20 @@ class Row:
     end: str
 
 
+STRUCK = Row(
+    "",
+    "the last wishes are followed ≤ 60 s after; no pod that ran was replaced or restarted, its Deployment "
+    "is as before",
+)
 ROWS: dict[str, Row] = {
+    **{
+        f"F6: {percent} % of requests": replace(
+            STRUCK,
+            done=f"a proxy between operator and API server answers {percent} % of all requests with 409, 429, "
+            "500, 503 or 2 s late, for 60 s; deployments made, changed and deleted meanwhile, pods are KWOK's",
+        )
+        for percent in (10, 50, 100)
+    },
     "F8: API server away": Row(
         "API server, controllers and scheduler away for five minutes; two clients draw meanwhile",
         "no request failed, the engine's pod is the same; a new deployment is planned ≤ 30 s after",
@@ -77,6 +90,15 @@ ROWS: dict[str, Row] = {
         "a (fake) rank runs out of GPU memory with four requests accepted, with a fallback and without",
         "every request gets a picture or 503 with Retry-After",
     ),
+    "roll-out: surge": Row("the plan changed while a GPU is free for a second pod", ""),
+    "roll-out: full node, two replicas": Row(
+        "the plan of two replicas changed while no GPU is free: one after the other is replaced", ""
+    ),
+    "roll-out: full node, one replica": Row(
+        "the plan of one replica changed while no GPU is free: it is replaced in its place", ""
+    ),
+    "roll-out: taken back": Row("the plan changed to one that cannot start", ""),
+    "roll-out: scale-down": Row("two replicas scaled to one", ""),
     "F18: upgrade and back": Row(
         "helm upgrade to a chart with another operator image tag, other settings and a CRD with one more "
         "field; helm rollback; 200 deployments with pods on KWOK nodes",
@@ -88,10 +110,17 @@ ANSWERED = (
     "refused or a broken connection, none waited longer than its deadline of 60 s"
 )
 GRACEFUL = "; no connection that was accepted broke"
+CHANGED = (
+    "the new state is Ready; two clients drew meanwhile, and each request got a picture, 429 or 503 with "
+    "Retry-After"
+)
+IN_PLACE = ", or was refused a connection while none served"
 
 
 def end_of(name: str) -> str:
     """What was asserted of a row."""
+    if name.startswith("roll-out: "):
+        return CHANGED + (IN_PLACE if name.endswith("one replica") else "")
     graceful = GRACEFUL if name in ("F12: evicted", "F12: drained") else ""
     return ROWS[name].end or ANSWERED + graceful
 
