@@ -39,8 +39,9 @@ ROWS: dict[str, Row] = {
     **{
         f"F6: {percent} % of requests": replace(
             STRUCK,
-            done=f"a proxy between operator and API server answers {percent} % of all requests with 409, 429, "
-            "500, 503 or 2 s late, for 60 s; deployments made, changed and deleted meanwhile, pods are KWOK's",
+            done=f"a proxy between operator and API server answers {percent} % of all requests with 409, "
+            "429, 500, 503 or 2 s late, for 60 s; deployments made, changed and deleted meanwhile; pods are "
+            "KWOK's",
         )
         for percent in (10, 50, 100)
     },

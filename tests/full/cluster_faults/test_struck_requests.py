@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def running(plane: ControlPlane) -> dict[str, Any]:
 
 @pytest.mark.parametrize("percent", [10, 50, 100])
 def test_the_last_wishes_are_followed_and_nobody_who_serves_notices(tmp_path: Path, percent: int) -> None:
+    chance = random.Random(percent)
     with (
         running_plane(tmp_path) as plane,
         fault_proxy(f"https://127.0.0.1:{plane.port}") as proxy,
@@ -64,10 +66,13 @@ def test_the_last_wishes_are_followed_and_nobody_who_serves_notices(tmp_path: Pa
             proxy.kinds, proxy.share = ANSWERS, percent / 100
             began_s = time.monotonic()
             apply(plane, wish("comes"))
-            time.sleep(STRUCK_S / 2)  # the faults' own time
-            apply(plane, wish("changes", replicas=2))
-            plane.kubectl("delete", "dd", "goes", "-n", "default")
-            time.sleep(max(0.0, STRUCK_S - (time.monotonic() - began_s)))
+            while (gone_s := time.monotonic() - began_s) < STRUCK_S:
+                replicas = chance.randint(0, 2)
+                apply(plane, wish("changes", replicas=replicas))
+                if gone_s > STRUCK_S / 2:
+                    plane.kubectl("delete", "dd", "goes", "-n", "default", "--ignore-not-found")
+                time.sleep(chance.uniform(0.0, 2.0))  # the faults' own time
+            apply(plane, wish("changes", replicas=AFTER["changes"]))
             proxy.share = 0.0
             took_s = until(
                 lambda: children(plane) == AFTER and looked_at(plane) == AFTER.keys(),
@@ -75,7 +80,7 @@ def test_the_last_wishes_are_followed_and_nobody_who_serves_notices(tmp_path: Pa
                 CONVERGED_S,
             )
             assert running(plane) == before
-            assert proxy.struck.keys() == set(ANSWERS)
+            assert sum(proxy.struck.values()) >= percent
             assert not operator.said("bug in the operator")
             record(
                 f"F6: {percent} % of requests",

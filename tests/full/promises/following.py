@@ -27,7 +27,7 @@ LONGEST_S = 3600
 
 @dataclass
 class Promises:
-    """`nodes` counts the nodes by their GPUs. Every event goes to `journal`, one a line, to look up causes."""
+    """`nodes` counts the nodes by their GPUs. Every event goes to `journal`, to look up causes."""
 
     nodes: Mapping[int, int]
     journal: Path
@@ -75,21 +75,14 @@ class Promises:
         self._note(event, promised, problem)
 
     def _note(self, event: JsonObject, promised: Counter[int], problem: str) -> None:
-        metadata = event["object"]["metadata"]
-        line = {
-            "s": round(time.time(), 2),
-            "type": event["type"],
-            "promised": promised,
-            "problem": problem,
-            "sum": self.sum,
-        }
+        obj = event["object"]
+        metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+        line = {"s": round(time.time(), 2), "type": event["type"], "problem": problem}
         line |= {key: metadata.get(key) for key in ("name", "uid", "resourceVersion", "generation")}
-        line |= {key: event["object"].get("spec", {}).get(key) for key in ("replicas", "parallelism")}
-        line["status"] = {
-            key: (event["object"].get("status") or {}).get(key) for key in ("observedGeneration", "placements")
-        }
+        line |= {key: spec.get(key) for key in ("replicas", "parallelism")}
+        line |= {key: status.get(key) for key in ("observedGeneration", "placements")}
         with self.journal.open("a") as journal:
-            journal.write(json.dumps(line) + "\n")
+            journal.write(json.dumps(line | {"promised": promised, "sum": self.sum}) + "\n")
 
 
 @asynccontextmanager

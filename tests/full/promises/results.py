@@ -59,18 +59,23 @@ def table(figures: dict[str, Any]) -> str:
     lines = [
         "# No GPU is promised twice, on a real cluster",
         "",
-        f"Written by `make test-full SUITE=promises`. A kind cluster, Kubernetes {KUBERNETES_VERSION}, with the "
-        "chart's two replicas of the operator. The nodes, as many of 1 as of 2, 4 and 8 GPUs, and the pods on "
-        "them are KWOK's; API server, scheduler and controllers are the real ones, and the scheduler spreads "
-        "pods. Deployments of 1, 2, 4 and 8 GPUs a replica are created, scaled, changed, deleted and made "
-        "again, all at once; meanwhile the pod that leads is killed, by SIGKILL and by a forced deletion in "
-        "turn. A watch adds up `status.placements` of all deployments at every resourceVersion.",
+        "Written by `make test-full SUITE=promises`. A kind cluster, Kubernetes "
+        f"{KUBERNETES_VERSION}, with the chart's two replicas of the operator. The nodes, as many of 1 as of "
+        "2, 4 and 8 GPUs, and the pods on them are KWOK's; API server, scheduler and controllers are the real "
+        "ones, and the scheduler spreads pods. Deployments of 1, 2, 4 and 8 GPUs a replica are created, "
+        "scaled, changed, deleted and made again, all at once; meanwhile the pod that leads is killed, by "
+        "SIGKILL and by a forced deletion in turn. A watch adds up `status.placements` of all deployments at "
+        "every resourceVersion.",
         "",
         "| what | figure |",
         "|---|---|",
     ]
-    for name, words in ROWS.items():
-        found = figures[name]
-        said = ", ".join(f"{value} {key}" for key, value in found.items()) if isinstance(found, dict) else found
-        lines.append(f"| {words} | {said} |")
-    return "\n".join(lines) + "\n"
+    return (
+        "\n".join([*lines, *(f"| {words} | {_said(figures[name])} |" for name, words in ROWS.items())]) + "\n"
+    )
+
+
+def _said(figure: Any) -> str:
+    if isinstance(figure, dict):
+        return ", ".join(f"{count} {deed}" for deed, count in figure.items())
+    return str(figure)

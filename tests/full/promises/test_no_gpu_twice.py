@@ -53,7 +53,10 @@ async def test_no_gpu_is_promised_twice_and_every_promise_has_its_place(room: Ro
     try:
         with live_nodes(cluster, room.namespace, sizes):
             async with followed(configuration, room.namespace, promises) as watch, asyncio.timeout(1800):
-                _, takeovers = await asyncio.gather(crowd.live(DEPLOYMENTS), _end_leaders(cluster))
+                async with asyncio.TaskGroup() as acting:
+                    ending = acting.create_task(_end_leaders(cluster))
+                    acting.create_task(crowd.live(DEPLOYMENTS))
+                takeovers = ending.result()
                 acted_s = time.monotonic()
                 await _settle(promises, watch)
                 pods = _pods(room)
