@@ -61,8 +61,8 @@ def table(figures: dict[str, Any]) -> str:
         "",
         "Written by `make test-full SUITE=promises`. A kind cluster, Kubernetes "
         f"{KUBERNETES_VERSION}, with the chart's two replicas of the operator. The nodes, as many of 1 as of "
-        "2, 4 and 8 GPUs, and the pods on them are KWOK's; API server, scheduler and controllers are the real "
-        "ones, and the scheduler spreads pods. Deployments of 1, 2, 4 and 8 GPUs a replica are created, "
+        "2, 4 and 8 GPUs, and the pods on them are KWOK's; API server, scheduler and controllers are the "
+        "real ones, and the scheduler spreads pods. Deployments of 1, 2, 4 and 8 GPUs a replica are created, "
         "scaled, changed, deleted and made again, all at once; meanwhile the pod that leads is killed, by "
         "SIGKILL and by a forced deletion in turn. A watch adds up `status.placements` of all deployments at "
         "every resourceVersion.",
