@@ -50,7 +50,7 @@ def live_nodes(cluster: Cluster, namespace: str, sizes: dict[int, int]) -> Itera
         yield
     finally:
         cluster.kubectl("-n", namespace, "delete", "dd", "--all", "--wait=false")
-        await_state(cluster, namespace, "pods", lambda state: not state, "no pod left")
+        await_state(cluster, namespace, "pods", lambda state: not state, "no pod left", deadline_seconds=300)
         cluster.kubectl("delete", "nodes", "-l", SELECTOR, "--wait=false")
 
 
