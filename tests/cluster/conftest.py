@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from localcluster.settings import OPERATOR_NAMESPACE, TEST_CLUSTER
 
 GPUS = 16
 LONGEST_SECONDS = 3600
+LONGEST_NAME = 50
 SERVED = "served"
 SERVED_MANIFEST = manifest(SERVED, workload={"guidance": "on"})
 RESTRICTED = ("pod-security.kubernetes.io/enforce", "restricted")
@@ -103,7 +105,11 @@ def _begin(cluster: Cluster, items: list[pytest.Item]) -> None:
 
 
 def _namespace_of(item: pytest.Item) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", item.name.lower())[:50].strip("-")
+    """After its test; a long name is cut, and what was cut off still tells it from others."""
+    name = re.sub(r"[^a-z0-9]+", "-", item.name.lower()).strip("-")
+    return (
+        name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 9]}-{zlib.crc32(name.encode()):08x}"
+    )
 
 
 @pytest.fixture
