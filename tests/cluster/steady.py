@@ -19,7 +19,7 @@ NEVER_ACCEPTED, LOST = "7", ("18", "52", "56")  # exit codes of curl
 LOOP = """
 while [ ! -e {stop} ]; do
   curl -s -o /dev/null -m {deadline} \\
-    -w '%{{http_code}} %{{exitcode}} %{{time_total}} %header{{retry-after}}\\n' \\
+    -w '%{{http_code}} %{{exitcode}} %{{time_total}} %header{{retry-after}} %header{{x-diffusion-plan}}\\n' \\
     -H 'content-type: application/json' -d '{body}' {url} || true
   sleep {pause}
 done
@@ -34,13 +34,16 @@ class Answers:
     kinds: Counter[str] = field(default_factory=Counter)
     longest_s: float = 0.0
 
-    def note(self, code: str, exit_code: str, seconds: float, retry_after: str) -> None:
+    def note(self, code: str, exit_code: str, seconds: float, retry_after: str, plan: str) -> None:
+        """An answer without a plan is no engine's: for moments nobody took connections to the Service's
+        address, and whatever is behind the node's network did.
+        """
         self.longest_s = max(self.longest_s, seconds)
         if code == "200" and exit_code == "0":
             self.kinds["200"] += 1
         elif code in RETRYABLE:
             self.kinds["retryable" if retry_after else f"{code} without Retry-After"] += 1
-        elif exit_code == NEVER_ACCEPTED:
+        elif exit_code == NEVER_ACCEPTED or (exit_code == "0" and not plan):
             self.kinds["not accepted"] += 1
         elif exit_code in LOST:
             self.kinds["connection lost"] += 1
@@ -83,5 +86,5 @@ def drawing(room: Room, name: str, at_once: int = 2, pause_s: float = 0.05) -> I
         for client in clients:
             text, _ = client.communicate(timeout=DEADLINE_SECONDS + 30)
             for line in text.splitlines():
-                code, exit_code, seconds, retry_after = line.split(" ")
-                answers.note(code, exit_code, float(seconds), retry_after)
+                code, exit_code, seconds, retry_after, plan = line.split(" ")
+                answers.note(code, exit_code, float(seconds), retry_after, plan)

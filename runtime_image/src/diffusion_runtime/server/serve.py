@@ -43,6 +43,8 @@ from .videos import Videos
 
 logger = logging.getLogger(__name__)
 MAX_PORT = 65535
+FIRST_REQUEST_S = 1.0
+"""At the end, for the request of a client that is connected: a Service sends clients until the very last."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,17 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close, but first answer who has connected and whose request is still on its way."""
+        for server in self.servers:
+            server.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_REQUEST_S):
+                # uvicorn tells nobody when a connection gets its first request
+                while any(getattr(one, "cycle", True) is None for one in self.server_state.connections):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
 
 
 def run_server(options: ServeOptions) -> int:
