@@ -56,7 +56,7 @@ def test_totals_count_foreign_pods_as_neither_free_nor_promised() -> None:
         [parse_node(node.build()) for node in nodes], [parse_pod(pod.build()) for pod in pods], []
     )
     assert gpu_totals(ledger) == (
-        GpuTotals("NVIDIA-H200", "nvidia.com/gpu", allocatable=8, promised=0, free=5),
+        GpuTotals("NVIDIA-H200", "nvidia.com/gpu", allocatable=8, promised=0, free=5, others=3),
         GpuTotals("NVIDIA-L40S", "nvidia.com/gpu", allocatable=4, promised=2, free=2),
     )
 
