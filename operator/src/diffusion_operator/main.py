@@ -120,6 +120,7 @@ async def _serve(parts: _Parts, end_at_once: Callable[[], None]) -> None:
         instance=settings.instance,
         terms=settings.terms,
         event_dropped=parts.metrics.event_dropped,
+        crowded=lambda: len(queue) > settings.workers,
     )
     parts.metrics.watch_queue(lambda: len(queue), lambda: queue.oldest_s, lambda: len(reconciler.waiting))
     parts.metrics.watch_capacity(reconciler.gpu_totals)

@@ -191,6 +191,24 @@ def test_a_crowd_is_told_of_slowly_and_a_stop_tells_the_rest_at_once() -> None:
     simulate(case)
 
 
+def test_while_more_is_due_than_is_worked_on_events_go_one_by_one() -> None:
+    async def case(loop: SimulatedLoop) -> None:
+        cluster, crowd = FakeCluster(), [True]
+        events = EventSender(cluster, "operator-1", lambda: NOW, crowded=lambda: crowd[0])
+        running = loop.create_task(events.run())
+        for number in range(20):
+            events.post(DD, Change("Normal", "Planned", "Plan", str(number)))
+        await asyncio.sleep(5.05)
+        assert len(cluster.events) == 5 * event_sender.EVENTS_PER_S_IN_A_CROWD
+        crowd[0] = False
+        await asyncio.sleep(1.0)
+        assert len(cluster.events) == 20
+        running.cancel()
+        await asyncio.wait([running])
+
+    simulate(case)
+
+
 def test_a_stop_does_not_wait_for_an_api_server_that_is_away() -> None:
     async def case(loop: SimulatedLoop) -> None:
         cluster, dropped = Failing(), Counter[str]()

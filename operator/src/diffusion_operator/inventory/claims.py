@@ -52,15 +52,15 @@ def pack(free: Mapping[str, int], gpus: int, count: int) -> list[str]:
 
     `free` is GPUs per node. Fewer names than asked for means that the rest does not fit.
     """
-    left = {name: amount for name, amount in free.items() if amount >= gpus} if gpus > 0 else {}
     chosen: list[str] = []
-    while len(chosen) < count:
-        fitting = [(amount, name) for name, amount in left.items() if amount >= gpus]
-        if not fitting:
+    taken: set[str] = set()
+    while gpus > 0 and len(chosen) < count:
+        # Nodes that gave places are full by now, but for what is less than one more pod.
+        fitting = ((amount, name) for name, amount in free.items() if amount >= gpus and name not in taken)
+        amount, name = min(fitting, default=(0, ""))
+        if not name:
             break
-        _, name = min(fitting)
         # The fullest node stays the fullest until it is full, so all its places are taken at once.
-        places = min(left[name] // gpus, count - len(chosen))
-        left[name] -= places * gpus
-        chosen += [name] * places
+        taken.add(name)
+        chosen += [name] * min(amount // gpus, count - len(chosen))
     return chosen

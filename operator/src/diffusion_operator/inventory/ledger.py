@@ -129,13 +129,16 @@ class Ledger:
             and group in (None, claim.group)
         )
 
-    def overdrawn(self, names: Iterable[str]) -> bool:
-        """Whether more is claimed of one of these nodes than it has, so that a reservation must move."""
-        return any(
-            sum(claim.gpus for claim in self.claims.get(name, ()) if claim.resource_name == resource) > total
+    def displaced(self, names: Iterable[str]) -> frozenset[str]:
+        """Owners with a reservation on one of these nodes where more is claimed than there is."""
+        return frozenset(
+            claim.owner
             for name in names
             if name in self.by_name
             for resource, total in self.by_name[name].extended.items()
+            if sum(c.gpus for c in self.claims.get(name, ()) if c.resource_name == resource) > total
+            for claim in self.claims.get(name, ())
+            if claim.reserved and claim.resource_name == resource and claim.owner is not None
         )
 
     def _view(self, node: Node, owner: str | None, resource_name: str) -> NodeCapacity:
@@ -302,17 +305,25 @@ class _Room:
         self._before = before
         self._claims = claims
         self._free: dict[str, dict[str, int]] = {}
+        self._usable: dict[tuple[str, str], dict[str, int]] = {}
 
-    def usable(self, deployment: ManagedDeployment) -> dict[str, int]:
-        """GPUs left on the nodes that pods of the deployment may run on."""
-        free = self._left(deployment.resource_name)
-        names = _usable(self._before.nodes, deployment.selection, self._before.memo)
-        return {name: free.get(name, 0) for name in names}
+    def usable(self, deployment: ManagedDeployment) -> Mapping[str, int]:
+        """GPUs left on the nodes that pods of the deployment may run on; later reservations change it."""
+        key = deployment.resource_name, repr(deployment.selection)
+        found = self._usable.get(key)
+        if found is None:
+            free = self._left(deployment.resource_name)
+            names = _usable(self._before.nodes, deployment.selection, self._before.memo)
+            found = self._usable[key] = {name: free.get(name, 0) for name in names}
+        return found
 
     def add(self, claim: Claim) -> None:
         """A reservation on its node."""
         free = self._left(claim.resource_name)
-        free[claim.node] = max(0, free.get(claim.node, 0) - claim.gpus)
+        left = free[claim.node] = max(0, free.get(claim.node, 0) - claim.gpus)
+        for (resource, _), usable in self._usable.items():
+            if resource == claim.resource_name and claim.node in usable:
+                usable[claim.node] = left
         if claim.node not in self._claims:
             self._claims[claim.node] = list(self._before.claims.get(claim.node, ()))
         self._claims[claim.node].append(claim)
@@ -350,7 +361,7 @@ def _reserve(room: _Room, deployment: ManagedDeployment, own_pods: Iterable[Pod]
         more = count * gpus - outdated[name]
         if more > 0:
             room.add(_reservation(deployment, name, more, 0, top_up=True))
-    elsewhere = {name: amount for name, amount in free.items() if name not in here}
+    elsewhere = {name: amount for name, amount in free.items() if name not in here} if here else free
     others = pack(elsewhere, gpus, missing - places.total())
     for name in others:
         room.add(_reservation(deployment, name, gpus, deployment.memory_bytes_per_pod))

@@ -93,7 +93,7 @@ class Lease:
                     logger.info("leading as %s", self._settings.identity)
                     return
             except (ApiError, TimeoutError) as error:
-                logger.warning("cannot take the Lease: %s; again soon", error or "no answer in time")
+                logger.warning("cannot take the Lease: %s; again soon", str(error) or "no answer in time")
             # Jitter, so that two candidates do not ask in step.
             await self._sleep(self._settings.retry_s * self._uniform(0.8, 1.0))
 
@@ -113,7 +113,7 @@ class Lease:
                 async with asyncio.timeout(self._left_s()):
                     await self._renew()
             except (ApiError, TimeoutError) as error:
-                logger.warning("the Lease is not renewed: %s", error or "no answer in time")
+                logger.warning("the Lease is not renewed: %s", str(error) or "no answer in time")
 
     async def release(self) -> None:
         """Let another replica lead at once. Call it when nothing writes any more; a failure is logged."""
@@ -124,7 +124,7 @@ class Lease:
             async with asyncio.timeout(self._settings.renew_deadline_s):
                 await self._give_back()
         except (ApiError, TimeoutError) as error:
-            logger.warning("the Lease is not released, it runs out by itself: %s", error or "no answer")
+            logger.warning("the Lease is not released, it runs out by itself: %s", str(error) or "no answer")
 
     async def _give_back(self) -> None:
         try:

@@ -76,18 +76,23 @@ class Capacity:
         for node in stale.nodes:
             self._ledger = with_foreign(self._ledger, node, self._foreign.get(node, {}).values())
         if stale.owners:
-            changed = {
-                "/".join(owner): (self._own_pods(owner), self._reserving(owner)) for owner in stale.owners
-            }
-            self._ledger = with_owners(self._ledger, changed)
+            self._ledger = self._with(stale.owners)
         if stale.reports:
             self._ledger = with_reports(self._ledger, trusted_reports(self._reports(), self._pods()))
         touched = stale.nodes.union(*(self._ledger.nodes_of("/".join(owner)) for owner in stale.owners))
-        if touched and (self._ledger.unplaced or self._ledger.overdrawn(touched)):
-            # A pod was bound where another owner's reservation lay: only together do they find their places.
+        displaced = self._ledger.displaced(touched)
+        if displaced:  # a pod was bound where another owner's reservation lay
+            self._ledger = self._with({_identity(owner) for owner in displaced})
+        if touched and (self._ledger.unplaced or self._ledger.displaced(touched)):
+            # Only together do they find their places.
             self._ledger = self._build()
             self._built_s = self._monotonic()
         return self._ledger
+
+    def _with(self, owners: Iterable[Owner]) -> Ledger:
+        """The ledger with what these hold and reserve now."""
+        changed = {"/".join(owner): (self._own_pods(owner), self._reserving(owner)) for owner in owners}
+        return with_owners(self._ledger, changed)
 
     def totals(self) -> tuple[GpuTotals, ...]:
         """GPUs by product, as the last decision found them; nothing before the first."""
@@ -191,8 +196,7 @@ class Capacity:
                 continue
             self._stale.reports |= pod.uid in self._writers
             if pod.owner is not None:
-                namespace, _, name = pod.owner.partition("/")
-                self._stale.owners.add((namespace, name))
+                self._stale.owners.add(_identity(pod.owner))
             elif pod.node is not None:
                 there = self._foreign.setdefault(pod.node, {})
                 if pod is new and not pod.terminal:
@@ -200,6 +204,11 @@ class Capacity:
                 else:
                     there.pop(identity, None)
                 self._stale.nodes.add(pod.node)
+
+
+def _identity(owner: str) -> Owner:
+    namespace, _, name = owner.partition("/")
+    return namespace, name
 
 
 def _promised(entry: Entry | None) -> object:

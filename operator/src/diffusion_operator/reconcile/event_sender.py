@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 # A crowd of new deployments gets its children first; its Events follow at this pace.
 EVENTS_PER_S = 10.0
 EVENTS_AT_ONCE = 50
+# And at this one while more deployments are due than are being worked on: each Event costs the API server as
+# much as a child does.
+EVENTS_PER_S_IN_A_CROWD = 1.0
 LONGEST_LINE = 5000
 PAUSES_S = (1.0, 5.0)
 REMEMBERED_EVENTS = 4096
@@ -47,12 +50,14 @@ class EventSender:
         now: Callable[[], datetime],
         *,
         dropped: Callable[[str], None] = lambda _why: None,
+        crowded: Callable[[], bool] = lambda: False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._client = client
         self._instance = instance
         self._now = now
         self._dropped = dropped
+        self._crowded = crowded
         self._sleep = sleep
         self._line: OrderedDict[str, _Waiting] = OrderedDict()
         self._counts: OrderedDict[str, int] = OrderedDict()
@@ -83,6 +88,8 @@ class EventSender:
         while True:
             await self._more.wait()
             await bucket.take()
+            if self._crowded():
+                await self._sleep(1 / EVENTS_PER_S_IN_A_CROWD)
             await self._send_first()
 
     async def flush(self) -> None:

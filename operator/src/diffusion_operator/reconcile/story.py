@@ -124,6 +124,7 @@ class Reconciler:
         terms: Terms = NO_TERMS,
         now: Callable[[], datetime] = utc_now,
         event_dropped: Callable[[str], None] = lambda _why: None,
+        crowded: Callable[[], bool] = lambda: False,
     ) -> None:
         self._monitors = MonitorKeeper(client)  # of a kind that the mirror does not know
         client = MirroringClient(client, mirror)
@@ -137,7 +138,7 @@ class Reconciler:
         self._writer = ChildWriter(client)
         self._models = Models(client, mirror, self._writer, settings, now, reports)
         self._status = StatusWriter(client)
-        self.events = EventSender(client, instance, now, dropped=event_dropped)
+        self.events = EventSender(client, instance, now, dropped=event_dropped, crowded=crowded)
         self.waiting: set[DeploymentKey] = set()
 
     def gpu_totals(self) -> tuple[GpuTotals, ...]:
