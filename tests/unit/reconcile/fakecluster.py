@@ -14,6 +14,7 @@ from typing import Any
 
 from diffusion_operator.api.names import LABEL_PLAN_HASH
 from diffusion_operator.api.status import DiffusionDeploymentStatus
+from diffusion_operator.kube.client import ListTaker
 from diffusion_operator.kube.errors import AlreadyExists, Conflict, Invalid, NotFound
 from diffusion_operator.kube.reports import FetchProgress, ReportUnavailable
 from diffusion_operator.kube.resources import (
@@ -197,6 +198,22 @@ class FakeCluster:
             and wanted.items() <= obj["metadata"].get("labels", {}).items()
         ]
         return found, str(self.version)
+
+    async def list_into(
+        self,
+        taker: ListTaker,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> str:
+        items, version = await self.list_at(
+            resource, namespace, label_selector=label_selector, field_selector=field_selector
+        )
+        taker.begin()
+        taker.take(items)
+        return version
 
     async def apply(self, manifest: JsonObject, *, force: bool = True) -> JsonObject:
         resource = resource_of(manifest)
