@@ -78,8 +78,8 @@ ROWS: dict[str, Row] = {
         "every request gets a picture or 503 with Retry-After",
     ),
     "F18: upgrade and back": Row(
-        "helm upgrade to a chart with another operator image tag, other settings and a CRD with one more "
-        "field; helm rollback; 200 deployments with pods on KWOK nodes",
+        "helm upgrade to a chart with the same operator image under another tag, other settings and a CRD "
+        "with one more field; helm rollback; 200 deployments with pods on KWOK nodes",
         "no pod replaced or restarted, no Deployment rolled, every field of every spec as before",
     ),
 }

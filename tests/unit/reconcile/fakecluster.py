@@ -61,6 +61,8 @@ class FakeCluster:
     """Plan hashes and images with which no engine becomes ready."""
     idle: dict[str, float] = field(default_factory=dict)
     """Pods that load, and how many seconds ago they got on."""
+    measured: dict[str, JsonObject] = field(default_factory=dict)
+    """What the engines of these pods have measured: fields of their reports."""
     fetching: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Bytes done and in all of the fetch at an address."""
     stamp: str | None = None
@@ -293,7 +295,7 @@ class FakeCluster:
                 plan = self._plan_of(pod)
                 if name in self.silent or plan is None:
                     break
-                return EngineReport(
+                report = EngineReport(
                     plan_hash=plan.hash,
                     executing_hash=self.executing.get(name, plan.hash),
                     state="ready",
@@ -302,6 +304,7 @@ class FakeCluster:
                     planned_peak_per_gpu_bytes=plan.memory.peak_per_gpu_bytes,
                     load_idle_seconds=self.idle.get(name),
                 )
+                return report.model_copy(update=self.measured.get(name, {}))
         raise ReportUnavailable(f"http://{pod_ip}:9000/v1/report: no answer")
 
     # --- inside ---------------------------------------------------------------------------------------
