@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from openai import OpenAI
@@ -13,6 +15,7 @@ from openai import OpenAI
 from cluster.watching import Object, State, await_state
 from localcluster.kindcluster import Cluster
 from localcluster.portforward import forwarded
+from localcluster.shell import run
 
 DEPLOYMENT_LABEL = "diffusion-operator.io/deployment"
 READY_SECONDS = 300
@@ -56,6 +59,13 @@ class Room:
 
     def kubectl(self, *words: str, stdin: str | None = None) -> str:
         return self.cluster.kubectl("-n", self.namespace, *words, stdin=stdin)
+
+    def plugin(self, *words: str) -> str:
+        """What `kubectl diffusion` prints about this namespace."""
+        environment = {"KUBECTL": str(self.cluster.kubectl_program)}
+        flags: list[str | Path] = ["-n", self.namespace, "--kubeconfig", self.cluster.folder.kubeconfig]
+        program = [sys.executable, "-m", "diffusion_operator.cli.main"]
+        return run([*program, *words, *flags], env=environment, timeout_seconds=120)
 
     def apply(self, *documents: Object, server_side: bool = False) -> str:
         flags = ["--server-side"] if server_side else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from cluster.room import Room, condition, is_true, manifest
@@ -26,6 +28,13 @@ def test_a_plan_that_cannot_start_is_taken_back(room: Room) -> None:
     assert dd["status"]["plan"]["hash"] == before
     (failure,) = dd["status"]["history"]["failed"]
     assert failure["planHash"] != before
+    told = json.loads(room.plugin("history", "back", "-o", "json"))["plans"]
+    assert [(plan["planHash"], plan["state"]) for plan in told] == [
+        (before, "serves"),
+        (failure["planHash"], "failed"),
+    ]
+    (promise,) = json.loads(room.plugin("promises", "-o", "json"))["promises"]
+    assert (promise["name"], promise["boundPods"], promise["waitingPods"]) == ("back", 1, 0)
     events = room.kubectl("get", "events", "-o", "jsonpath={.items[*].reason}").split()
     assert events.count("RolledBack") == 1
 

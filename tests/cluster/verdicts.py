@@ -11,15 +11,17 @@ import io
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from builders.bad_resources import BadResource
+from builders.structural import MAP_KEY, sites, spec_schema
 from diffusion_operator.kube.listening import _tls
 from diffusion_operator.kube.resources import DIFFUSION_DEPLOYMENTS, JsonObject
 from diffusion_operator.kube.rest import ClientSettings, load_configuration
@@ -28,7 +30,8 @@ LONGEST_S = 5.0
 AT_ONCE = 4
 GIVE_UP_S = 20.0
 REFUSALS = (400, 403, 422)
-_PATH = re.compile(r"(?:spec|metadata)[^\s:\",]*")
+# A word that is a path: not `specific`, not `some-spec`.
+_PATH = re.compile(r"(?<![\w/-])(?:spec|metadata)(?:[.\[][^\s:\",]*)?(?![\w/-])")
 
 
 @dataclass(frozen=True)
@@ -98,19 +101,48 @@ class Live:
 
 
 def refusal_fault(bad: BadResource, status: int, said: str) -> str:
-    """Empty when the refusal names the spoilt place, or the object around it whose rule it breaks."""
+    """Empty when the refusal names the spoilt place, or the object around it whose rule it breaks.
+
+    Where several places are spoilt, any place inside the spec will do.
+    """
     if status not in REFUSALS:
         return f"answered {status}: {said[:300]}"
-    named = [path.rstrip(".)") for path in _PATH.findall(said)]
-    if not named:
+    named = {path.rstrip(".)") for path in _PATH.findall(said)}
+    if not named - {"spec", "metadata"} and bad.field != "spec":
         return f"no field is named: {said[:300]}"
-    if bad.field and not any(_near(path, bad.field) for path in named):
+    if bad.field and not any(_names(path, bad.field, said) for path in named):
         return f"{bad.field} is not named: {said[:300]}"
     return ""
 
 
-def _near(path: str, field_: str) -> bool:
-    return path.startswith(field_) or field_.startswith(path)
+def _names(path: str, field_: str, said: str) -> bool:
+    """Whether a path of the message is the field, in it, its direct parent, or of a rule around it."""
+    if _within(path, field_) or path == parent_of(field_):
+        return True
+    return _within(field_, path) and any(words in said for words in _rules().get(_first(path), ()))
+
+
+def _within(path: str, outer: str) -> bool:
+    return path == outer or path.startswith((f"{outer}.", f"{outer}["))
+
+
+def parent_of(field_: str) -> str:
+    """The object, list or map that holds the field."""
+    if field_.endswith(f".{MAP_KEY}"):
+        return field_.removesuffix(f".{MAP_KEY}")
+    return re.sub(r"(\.[^.\[\]]*|\[\d+\])$", "", field_)
+
+
+def _first(path: str) -> str:
+    """The same place in the first entry of each list, as `sites` spells it."""
+    return re.sub(r"\[\d+\]", "[0]", path)
+
+
+@cache
+def _rules() -> Mapping[str, tuple[str, ...]]:
+    """The messages of the schema's CEL rules, by the object that they are rules of."""
+    rules = {site.path: site.schema.get("x-kubernetes-validations", ()) for site in sites(spec_schema())}
+    return {path: tuple(rule["message"] for rule in found) for path, found in rules.items() if found}
 
 
 def judged(bad: BadResource, dd: JsonObject | None, seconds: float) -> Verdict:

@@ -13,6 +13,7 @@ from diffusion_runtime import cli
 from diffusion_runtime.commands.inspect import COMPACT_BYTES, compact
 from diffusion_runtime.loading.remote import skeleton
 from diffusion_runtime.models.catalog import facts_for, facts_from_folder, known_models
+from diffusion_runtime.planning.documents import ModelRef
 from diffusion_runtime.planning.errors import BadRequest
 from diffusion_runtime.planning.facts import ModelFacts
 from engine.loopback_hub import BUCKET, COMMIT, PREFIX, Loopback, serving
@@ -93,9 +94,37 @@ def test_answer_and_refusal_are_the_last_words_of_a_container(
     assert "has no revision 'v9'" in words["message"]
 
 
+def as_inspected(facts: ModelFacts) -> ModelFacts:
+    """What looking at these files in a hub or store adds: the commit, and what every part takes on disk.
+
+    The name is as long as any known one; bytes have as many digits as parts in float32 would take.
+    """
+    longest = max(known_models(), key=len)
+    model = ModelRef(name=longest, family=facts.model.family, source="huggingFace", revision=COMMIT)
+    parts = tuple(
+        part.model_copy(update={"stored_bytes": part.elements * 4 + 1}) for part in facts.components
+    )
+    return facts.model_copy(update={"model": model, "components": parts})
+
+
+def test_looking_adds_to_built_in_facts_what_is_measured_below(
+    hub: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = inspected(capsys, "--model-path", "tiny/qwen")
+    known = as_inspected(facts_for("Qwen/Qwen-Image"))
+    assert there.model_dump(exclude_defaults=True).keys() <= known.model_dump(exclude_defaults=True).keys()
+    assert set(there.model.model_dump(exclude_defaults=True)) == set(
+        known.model.model_dump(exclude_defaults=True)
+    )
+    for part in there.components:
+        fields = part.model_dump(exclude_defaults=True).keys()
+        assert fields <= known.component(part.name).model_dump(exclude_defaults=True).keys()
+
+
+@pytest.mark.parametrize("inspect", [False, True], ids=["built in", "inspected"])
 @pytest.mark.parametrize("model", known_models())
-def test_compact_facts_of_every_known_model_fit_and_read_back(model: str) -> None:
-    facts = facts_for(model)
+def test_compact_facts_of_every_known_model_fit_and_read_back(model: str, inspect: bool) -> None:
+    facts = as_inspected(facts_for(model)) if inspect else facts_for(model)
     text = compact(facts)
     assert len(text.encode()) <= COMPACT_BYTES
     assert ModelFacts.model_validate_json(text) == facts

@@ -21,6 +21,7 @@ from diffusion_operator.kube.errors import (
 from diffusion_operator.kube.lease import LeaseLost
 from diffusion_operator.kube.resources import CONFIG_MAPS, DIFFUSION_DEPLOYMENTS, PODS, SERVICES
 from diffusion_operator.kube.rest import ClientSettings, RestKubeClient
+from diffusion_operator.reconcile.mirror import Mirror
 from wire.fakeapi import FakeApi, fake_api
 
 SERVICE = {
@@ -117,8 +118,10 @@ async def test_an_apply_may_leave_what_others_own(cluster: Cluster) -> None:
 
 async def test_a_list_says_at_which_version_it_holds(cluster: Cluster) -> None:
     cluster.api.put("/api/v1/pods", {"metadata": {"name": "a", "namespace": "team"}})
-    items, version = await cluster.client.list_at(PODS)
-    assert ([item["metadata"]["name"] for item in items], version) == (["a"], str(cluster.api.version))
+    mirror = Mirror()
+    version = await cluster.client.list_into(mirror.listing(PODS), PODS)
+    assert version == str(cluster.api.version)
+    assert [identity for identity, _ in mirror.entries(PODS)] == [("team", "a")]
 
 
 async def test_without_the_lease_no_write_leaves_and_no_retry_does_either() -> None:

@@ -1,6 +1,7 @@
-"""The role is minimal: the operator uses every right in it, needs no other, and says which one is missing.
+"""The roles are minimal: who has one uses every right in it, needs no other, and says which one is missing.
 
-The server answers 403 to whatever the role does not allow, as RBAC does.
+The operator's cluster role, its role for the Lease, and the node agent's. The server answers 403 to whatever
+the role does not allow, as RBAC does.
 """
 
 from __future__ import annotations
@@ -9,16 +10,22 @@ import asyncio
 import json
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from diffusion_operator import main
-from diffusion_operator.api.rbac import CLUSTER_RULES, Rule
+from diffusion_operator.api.rbac import AGENT_RULES, CLUSTER_RULES, OWN_RULES, Rule
 from diffusion_operator.kube.errors import Forbidden
+from diffusion_operator.kube.lease import Lease, LeaseLost, LeaseSettings
 from diffusion_operator.kube.reports import ReportUnavailable
 from diffusion_operator.kube.rest import ClientSettings, RestKubeClient, load_configuration
+from diffusion_operator.node_agent.agent import Agent
+from diffusion_operator.node_agent.nvml import GpuReading, Memory, NvmlReading
+from diffusion_operator.node_agent.pod_resources import Holders
+from diffusion_operator.node_agent.report import Identity
 from diffusion_operator.reconcile.keys import DeploymentKey, Key
 from diffusion_operator.reconcile.mirror import Mirror
 from diffusion_operator.reconcile.queue import KeyedQueue
@@ -196,3 +203,106 @@ async def test_a_rule_taken_away_is_missed_and_named(rule: Rule, tmp_path: Path)
         await client.close()
         assert api.refused
         assert api.refused <= taken
+
+
+LEASE = LeaseSettings("home", "one")
+
+
+@dataclass
+class Clock:
+    """Time that moves while somebody sleeps. `naps` are left until it stops whoever sleeps."""
+
+    naps: int = 6
+    now_s: float = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.naps -= 1
+        if self.naps < 0:
+            raise TimeoutError("the test has seen enough")
+        self.now_s += seconds
+
+
+async def lead(client: RestKubeClient) -> None:
+    """Take the Lease, keep it for a while and give it back."""
+    clock = Clock()
+    lease = Lease(client, LEASE, monotonic=clock.monotonic, sleep=clock.sleep)
+    with suppress(TimeoutError, LeaseLost):
+        await lease.acquire()
+        await lease.keep()
+    await lease.release()
+
+
+async def test_every_right_on_the_lease_is_used_and_no_other_is_needed(tmp_path: Path) -> None:
+    async with fake_api() as api:
+        api.role = rights(OWN_RULES)
+        client, _ = await client_of(api, tmp_path)
+        await lead(client)
+        await client.close()
+    assert api.refused == set()
+    assert api.used == rights(OWN_RULES)
+
+
+@pytest.mark.parametrize("right", sorted(rights(OWN_RULES)), ids="-".join)
+async def test_a_right_on_the_lease_taken_away_is_missed_and_named(
+    right: Right, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, resource, verb = right
+    async with fake_api() as api:
+        api.role = rights(CLUSTER_RULES) | rights(OWN_RULES) - {right}
+        given = replace(settings(api, tmp_path), lease=LEASE)
+        process = asyncio.create_task(main.run(given))
+        words = f"its role does not allow: {verb} {resource}"
+        await asyncio.wait_for(said_by(given.http_port, "readyz", words), 30)
+        process.cancel()
+        with suppress(asyncio.CancelledError):
+            await process
+
+        # Taken away while it runs.
+        client, _ = await client_of(api, tmp_path)
+        await lead(client)
+        await client.close()
+        assert api.refused == {right}
+    assert f"cannot {verb} {resource}" in caplog.text
+
+
+class OneGpu:
+    """What NVML and the kubelet say of a node with one idle GPU."""
+
+    def read(self) -> NvmlReading:
+        return NvmlReading("580", (GpuReading(0, "GPU-a", "A100", Memory(80 << 30, 1 << 29, 0)),))
+
+    def holders(self) -> Holders:
+        return {}
+
+
+async def agent_on(api: FakeApi, folder: Path) -> Agent:
+    """A node agent that has looked once at its node."""
+    api.put("/api/v1/nodes", {"metadata": {"name": "gpu-1"}})
+    client, _ = await client_of(api, folder)
+    agent = Agent(client, OneGpu(), OneGpu(), Identity("gpu-1", "agents", "agent-x", "uid-x"))
+    await agent.step()
+    await client.close()
+    return agent
+
+
+async def test_an_agent_uses_every_right_and_needs_no_other(tmp_path: Path) -> None:
+    async with fake_api() as api:
+        api.role = rights(AGENT_RULES)
+        agent = await agent_on(api, tmp_path)
+    assert agent.not_ready() is None
+    assert api.refused == set()
+    assert api.used == rights(AGENT_RULES)
+
+
+@pytest.mark.parametrize("right", sorted(rights(AGENT_RULES)), ids="-".join)
+async def test_a_right_taken_from_an_agent_is_missed_and_named(right: Right, tmp_path: Path) -> None:
+    async with fake_api() as api:
+        api.role = rights(AGENT_RULES) - {right}
+        agent = await agent_on(api, tmp_path)
+    _, resource, verb = right
+    assert "could not be written" in (agent.not_ready() or "")
+    assert f"cannot {verb} {resource}" in (agent.not_ready() or "")
+    assert api.refused == {right}

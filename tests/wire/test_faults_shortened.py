@@ -1,7 +1,6 @@
 """One case of every fault of the full suite (tests/full/faults), so that `make test` holds each once.
 
-F3 (lost events) stands shortened in tests/unit/reconcile/test_mirror_truth.py. F8, F9, F12 and F18 need a
-real API server: tests/cluster.
+F8, F9, F12 and F18 need a real API server: tests/cluster.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ SHORTENED: dict[str, Case] = {
     "F1 killed at every write of scale up": kills.kills(kills.FLOWS["scale up"]),
     "F2 stale lists after a scale up": reads.stale("scaled up"),
     "F2 stale lists after a delete": reads.stale("deleted"),
+    "F3 a fifth of all watch events is lost": reads.lost_events(0.2, 2, deployments=3, changes=3),
     "F4 the watch of Services is silent": reads.silent(SERVICES),
     "F6 half of all requests get 503": answers.storm("503", 0.5),
     "F6 a tenth of all requests get 429": answers.storm("429", 0.1),

@@ -18,6 +18,7 @@ import pytest
 
 from diffusion_operator import main, preconditions
 from diffusion_operator.kube.rest import ClientSettings
+from diffusion_operator.reconcile import streams
 from diffusion_operator.render.settings import RenderSettings
 from diffusion_operator.settings import OperatorSettings
 from wire.fakeapi import FakeApi, fake_api, kubeconfig
@@ -153,6 +154,37 @@ async def test_a_definition_that_goes_and_comes_back_costs_no_restart(
         assert not process.done()
         await stopped(process)
     assert "Traceback" not in caplog.text
+
+
+async def test_a_silent_watch_that_nobody_can_list_makes_it_unwell_until_it_speaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The streams stay open and carry nothing, and every list fails: F4, as the kubelet sees it."""
+    monkeypatch.setattr(streams, "SILENT_AFTER_S", 0.2)
+    monkeypatch.setattr(streams, "UNWELL_AFTER_S", 0.2)
+    monkeypatch.setattr(streams, "LOOK_EVERY_S", 0.05)
+    async with running(tmp_path) as (api, process, port):
+        await asyncio.wait_for(api.wait_for_watches(DDS, "/api/v1/nodes", "/api/v1/pods"), 30)
+        assert await probed(port, "livez") == (200, "ok\n")
+        api.faults.extend(["reset"] * 100_000)
+        await asyncio.wait_for(said_by(port, "livez", "is silent and lists fail for"), 30)
+        status, words = await probed(port, "livez")
+        assert status == 503
+        assert words.startswith("the watch of ")
+        api.faults.clear()
+        await asyncio.wait_for(said_by(port, "livez", "ok"), 30)
+        assert (await probed(port, "livez"))[0] == 200
+        assert not process.done()
+        await stopped(process)
+
+
+async def probed(port: int, path: str) -> tuple[int, str]:
+    """What the kubelet gets."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{port}/{path}") as answer,
+    ):
+        return answer.status, await answer.text()
 
 
 async def stopped(process: asyncio.Task[None]) -> None:

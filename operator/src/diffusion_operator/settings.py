@@ -22,7 +22,7 @@ from diffusion_operator.placement.groups import Terms
 from diffusion_operator.render.settings import NetworkPolicySettings, RenderSettings
 
 # The engine image carries torch for CUDA 13, which needs driver 580 or newer (CUDA compatibility guide, minor
-# version compatibility).
+# version compatibility). A test holds it against the torch in uv.lock.
 MINIMUM_DRIVER = "580"
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 LOG_LEVELS = ("debug", "info", "warning", "error")

@@ -101,8 +101,8 @@ ROWS: dict[str, Row] = {
     "roll-out: taken back": Row("the plan changed to one that cannot start", ""),
     "roll-out: scale-down": Row("two replicas scaled to one", ""),
     "F18: upgrade and back": Row(
-        "helm upgrade to a chart with another operator image tag, other settings and a CRD with one more "
-        "field; helm rollback; 200 deployments with pods on KWOK nodes",
+        "helm upgrade to a chart with the same operator image under another tag, other settings and a CRD "
+        "with one more field; helm rollback; 200 deployments with pods on KWOK nodes",
         "no pod replaced or restarted, no Deployment rolled, every field of every spec as before",
     ),
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -22,6 +24,7 @@ from engine.fake_group import fake_engine
 from engine.plans import cpu_execution, plan_for
 from full.cluster_faults.results import record
 from localcluster.gpunodes import FAKE_TAINT, L40S, fake_node
+from localcluster.kindcluster import Cluster
 from localcluster.shell import CommandError
 
 NAME = "drawn"
@@ -57,6 +60,14 @@ def stop_kubelet(room: Room, pod: Object) -> None:
     finally:
         in_node(room.cluster, "systemctl start kubelet")
     room.cluster.kubectl("wait", f"node/{node}", "--for=condition=Ready", "--timeout=110s")
+
+
+def lose_heartbeats(cluster: Cluster, node: str) -> None:
+    """KWOK renews the node's Lease no more: another holds it for an hour, and does not renew it either."""
+    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    spec = {"holderIdentity": "nobody", "leaseDurationSeconds": 3600, "renewTime": stamp}
+    patch = json.dumps({"spec": spec})
+    cluster.kubectl("-n", "kube-node-lease", "patch", "lease", node, "--type=merge", "-p", patch)
 
 
 def fill_memory(room: Room, pod: Object) -> None:
@@ -125,7 +136,7 @@ def test_a_lost_node_s_pod_is_replaced_on_another(room: Room) -> None:
         room.apply(manifest(NAME, hardware={"nodeSelector": POOL, "tolerations": tolerations}))
         state = room.await_pods(NAME, lambda state: any(map(pod_is_ready, state.values())), "a Ready pod")
         (where,) = {pod["spec"]["nodeName"] for pod in state.values()}
-        cluster.kubectl("annotate", "node", where, "kwok.x-k8s.io/node-")
+        lose_heartbeats(cluster, where)
         cluster.kubectl("wait", f"node/{where}", "--for=condition=Ready=Unknown", "--timeout=110s")
         lost_s = time.monotonic()
         out = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"

@@ -40,7 +40,8 @@ in {looks} reconciles; the plain client sent only the 5 children. The other Even
   sees them Ready, in the same run.
 - `new…`: with all others at rest, from the watch event of a new `DiffusionDeployment` to the one of its
   Deployment.
-- `memoryMiB`: highest resident memory with {document["figures"]["grown"]["pods"]} pods.
+- `memoryMiB`: highest resident memory with {document["figures"]["grown"]["pods"]} pods, of the process that
+  saw them all come and of one that started with all of them there.
 - `startSeconds`: start of the process to ready, with all of that in the cluster.
 
 Three things are not as in production. KWOK pods run nothing, so a stub inside the operator's process answers

@@ -34,6 +34,7 @@ def test_nothing_of_it_is_there_unless_asked_for() -> None:
         "ClusterRole",
         "ClusterRoleBinding",
         "DaemonSet",
+        "NetworkPolicy",
         "ValidatingAdmissionPolicy",
         "ValidatingAdmissionPolicyBinding",
     }
@@ -75,6 +76,17 @@ def test_root_without_any_capability() -> None:
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
+
+
+def test_nobody_reaches_it_but_the_kubelet() -> None:
+    objects = agent_objects()
+    policy, pod = objects["NetworkPolicy"], objects["DaemonSet"]["spec"]["template"]
+    assert policy["metadata"]["namespace"] == NAME
+    assert (policy["spec"]["policyTypes"], policy["spec"]["ingress"]) == (["Ingress"], [])
+    selected = policy["spec"]["podSelector"]["matchLabels"]
+    assert selected
+    assert selected.items() <= pod["metadata"]["labels"].items()
+    assert "NetworkPolicy" not in agent_objects("networkPolicy.enabled=false")
 
 
 def test_it_sees_all_gpus_and_asks_for_none() -> None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from collections.abc import Sequence
 from typing import Any
 
+from diffusion_operator.cli.kubectl import Kubectl
+from wrappers import GPU, GROUP
+
 GIB = 2**30
+NO_KIND = 'error: the server doesn\'t have a resource type "{kind}"'
 DEMO = """
 apiVersion: diffusion-operator.io/v1alpha1
 kind: DiffusionDeployment
@@ -60,9 +67,42 @@ def qwen_plan() -> dict[str, Any]:
     }
 
 
-def deployment(**status: Any) -> dict[str, Any]:
+def deployment(*, name: str = "qwen", namespace: str = "pictures", **status: Any) -> dict[str, Any]:
     return {
-        "metadata": {"name": "qwen", "namespace": "pictures", "generation": 3},
+        "metadata": {"name": name, "namespace": namespace, "generation": 3},
         "spec": {"replicas": 2},
         "status": {"observedGeneration": 3, **status} if status else {},
     }
+
+
+def placement(replicas: int, gpus: int = 2, plan_hash: str = "h", **more: Any) -> dict[str, Any]:
+    """One promise on the group of H200s."""
+    named = {"group": "h200", "product": "NVIDIA-H200", "planHash": plan_hash}
+    return named | {"replicas": replicas, "gpusPerReplica": gpus} | more
+
+
+def workload(replicas: int, gpus: int = 2, plan_hash: str = "h", *, name: str = "qwen") -> dict[str, Any]:
+    """The Deployment of the group of H200s."""
+    labels = {f"{GROUP}/deployment": name, f"{GROUP}/group": "h200"}
+    container = {"name": "engine", "resources": {"requests": {GPU: str(gpus)}}}
+    pod = {"containers": [container], "nodeSelector": {f"{GPU}.product": "NVIDIA-H200"}}
+    template = {"metadata": {"labels": labels | {f"{GROUP}/plan-hash": plan_hash}}, "spec": pod}
+    metadata = {"name": f"{name}-h200", "namespace": "pictures", "labels": labels}
+    return {"metadata": metadata, "spec": {"replicas": replicas, "template": template}}
+
+
+def cluster(**found: list[dict[str, Any]] | dict[str, Any]) -> Kubectl:
+    """A cluster with these objects by plural: a list, or the one object that is asked for by name.
+
+    A plural that is not given has no kind.
+    """
+
+    def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        plural = command[2].split(".")[0]
+        if plural not in found:
+            return subprocess.CompletedProcess(list(command), 1, "", NO_KIND.format(kind=plural))
+        answer = found[plural]
+        document = {"items": answer} if isinstance(answer, list) else answer
+        return subprocess.CompletedProcess(list(command), 0, json.dumps(document), "")
+
+    return Kubectl(run=run)

@@ -57,6 +57,9 @@ def test_only_reading_verbs_are_used() -> None:
     kubectl.pods()
     kubectl.managed_deployments()
     kubectl.plan_config_maps("qwen", "pictures")
+    kubectl.replica_sets_of("qwen", "pictures")
+    kubectl.pods_of("qwen", "pictures")
+    kubectl.diffusion_deployments()
     assert {command[1] for command in recorder.commands} == {"get"}
 
 

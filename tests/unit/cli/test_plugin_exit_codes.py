@@ -61,7 +61,14 @@ def test_a_missing_kubectl_ends_with_one(
     assert "/nowhere/kubectl was not found" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["explain"], ["plan"], ["forget", "qwen"]])
+@pytest.mark.usefixtures("kubectl")
+@pytest.mark.parametrize("arguments", [["promises"], ["capacity"], ["history", "qwen"]])
+def test_what_cannot_be_read_ends_with_one(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 1
+    assert "the connection was refused" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["explain"], ["plan"], ["history"], ["forget", "qwen"]])
 def test_a_wrong_command_line_ends_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)

@@ -39,6 +39,17 @@ def test_documents_one_after_the_other(tmp_path: Path) -> None:
     assert [raw["metadata"]["name"] for raw in from_file(written(tmp_path, text)).nodes] == ["a", "b"]
 
 
+def test_what_a_status_promises_counts(tmp_path: Path) -> None:
+    ready = LIST.replace("64Gi}}", '64Gi}, conditions: [{type: Ready, status: "True"}]}')
+    text = ready + (
+        "- kind: DiffusionDeployment\n"
+        "  metadata: {name: q, namespace: art}\n"
+        "  status: {placements: [{group: h200, replicas: 1, gpusPerReplica: 4}]}\n"
+    )
+    (view,) = from_file(written(tmp_path, text)).ledger().capacity(None, "nvidia.com/gpu")
+    assert (view.total, view.free) == (8, 1)
+
+
 def test_foreign_deployments_are_left_out(tmp_path: Path) -> None:
     text = LIST + "- kind: Deployment\n  metadata: {name: web, namespace: other}\n"
     assert from_file(written(tmp_path, text)).deployments == []

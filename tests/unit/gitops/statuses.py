@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Awaitable, Callable
 
-from diffusion_operator.kube.resources import DIFFUSION_DEPLOYMENTS, JsonObject
+from diffusion_operator.kube.resources import CONFIG_MAPS, DIFFUSION_DEPLOYMENTS, PODS, JsonObject
+from unit.reconcile.test_fetch_progress import fetching
+from unit.reconcile.test_out_of_memory_steps_down import end
+from unit.reconcile.test_out_of_memory_steps_down import serving as large_serving
+from unit.reconcile.test_rollout_goes_back import changed_to_a_plan_that_fails
+from unit.reconcile.test_waits_for_new_nodes import waiting
 from unit.reconcile.worlds import World, demo, world
 
 
@@ -47,6 +53,57 @@ async def stalled() -> JsonObject:
     return live(made)
 
 
+async def went_back() -> JsonObject:
+    """The last spec's plan never became ready; the one before it serves."""
+    made, _, _ = await changed_to_a_plan_that_fails()
+    made.seconds += 301
+    await made.settle()
+    return live(made)
+
+
+async def on_a_fallback() -> JsonObject:
+    """The engine itself went on with a fallback."""
+    made = await large_serving()
+    plan = made.status()["plan"]["hash"]
+    document = made.cluster.get_now(CONFIG_MAPS, f"demo-h200-{plan}")["data"]["plan.json"]
+    (pod,) = made.cluster.names(PODS)
+    made.cluster.executing[pod] = json.loads(document)["fallbacks"][0]["hash"]
+    await made.settle()
+    return live(made)
+
+
+async def downgraded() -> JsonObject:
+    """The operator made a fallback the plan."""
+    made = await large_serving()
+    end(made, "CudaOutOfMemory")
+    await made.settle()
+    return live(made)
+
+
+async def fetching_the_model() -> JsonObject:
+    made = await fetching()
+    await made.reconcile()
+    return live(made)
+
+
+async def waiting_for_nodes() -> JsonObject:
+    return live(await waiting())
+
+
+async def waited_for_nodes_in_vain() -> JsonObject:
+    made = await waiting()
+    made.seconds += 15 * 60 + 1
+    await made.reconcile()
+    return live(made)
+
+
+async def no_replicas() -> JsonObject:
+    made = world(8)
+    made.cluster.submit(demo(replicas=0))
+    await made.settle()
+    return live(made)
+
+
 async def suspended() -> JsonObject:
     made = world(8)
     made.cluster.submit(demo(suspend=True))
@@ -81,6 +138,13 @@ STATES: dict[str, Callable[[], Awaitable[JsonObject]]] = {
         waiting_for_gpus,
         some_replicas_wait,
         stalled,
+        went_back,
+        on_a_fallback,
+        downgraded,
+        fetching_the_model,
+        waiting_for_nodes,
+        waited_for_nodes_in_vain,
+        no_replicas,
         suspended,
         changed_and_not_yet_seen,
         being_deleted,

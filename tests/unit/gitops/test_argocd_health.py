@@ -48,6 +48,13 @@ def health(obj: Any, folder: Path) -> tuple[str, str]:
         ("waiting_for_gpus", "Progressing", "needs 4 GPUs of one node"),
         ("some_replicas_wait", "Healthy", "2 of 4 replicas wait"),
         ("stalled", "Degraded", "need 8 GPUs per replica"),
+        ("went_back", "Degraded", "no pod became ready within 300 s"),
+        ("on_a_fallback", "Healthy", "executes a fallback of its plan"),
+        ("downgraded", "Healthy", "ran out of memory; its fallback"),
+        ("fetching_the_model", "Progressing", "into claim cache"),
+        ("waiting_for_nodes", "Progressing", "4 GPUs of pool spot"),
+        ("waited_for_nodes_in_vain", "Degraded", "none came in 15 minutes"),
+        ("no_replicas", "Suspended", "spec.replicas is 0"),
         ("suspended", "Suspended", "spec.suspend is true"),
         ("changed_and_not_yet_seen", "Progressing", "not seen this spec yet"),
         ("being_deleted", "Progressing", "Being deleted"),
@@ -57,6 +64,11 @@ async def test_each_state(state: str, status: str, words: str, tmp_path: Path) -
     found, message = health(await STATES[state](), tmp_path)
     assert found == status
     assert words in message
+
+
+def test_every_state_is_asked_for() -> None:
+    (cases,) = [mark.args[1] for mark in test_each_state.pytestmark if mark.name == "parametrize"]
+    assert {state for state, _, _ in cases} == set(STATES)
 
 
 @pytest.mark.timeout(900)

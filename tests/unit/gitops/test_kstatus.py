@@ -17,6 +17,13 @@ EXPECTED = {
     "waiting_for_gpus": "InProgress",
     "some_replicas_wait": "InProgress",
     "stalled": "Failed",
+    "went_back": "Failed",
+    "on_a_fallback": "Current",
+    "downgraded": "Current",
+    "fetching_the_model": "InProgress",
+    "waiting_for_nodes": "InProgress",
+    "waited_for_nodes_in_vain": "Failed",
+    "no_replicas": "InProgress",
     "suspended": "InProgress",
     "changed_and_not_yet_seen": "InProgress",
     "being_deleted": "Terminating",
@@ -38,3 +45,5 @@ async def test_each_state() -> None:
     assert {state: answer["status"] for state, answer in found.items()} == EXPECTED
     assert "needs 4 GPUs of one node" in found["waiting_for_gpus"]["message"]
     assert "need 8 GPUs per replica" in found["stalled"]["message"]
+    assert "no pod became ready within 300 s" in found["went_back"]["message"]
+    assert "none came in 15 minutes" in found["waited_for_nodes_in_vain"]["message"]

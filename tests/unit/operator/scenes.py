@@ -18,6 +18,7 @@ from diffusion_operator.placement.groups import Terms
 from diffusion_operator.placement.history import NO_HISTORY, Evidence, History
 from diffusion_operator.render.children import render_children
 from diffusion_operator.render.settings import RenderSettings
+from diffusion_runtime.planning.facts import ModelFacts
 from wrappers import DiffusionDeploymentBuilder, GpuNodeBuilder, NodeBuilder, PodBuilder
 
 SETTINGS = RenderSettings(engine_image="engine:1")
@@ -35,6 +36,7 @@ class Scene:
     terms: Terms = field(default_factory=Terms)
     history: History = NO_HISTORY
     engine: str = "engine:1"
+    facts: ModelFacts | None = None
     reports: Sequence[GpuNodeBuilder] = ()
 
     def ledger(self) -> Ledger:
@@ -56,6 +58,7 @@ class Scene:
             terms=self.terms,
             history=self.history,
             evidence=evidence,
+            facts=self.facts,
         )
 
     def apply(self, dd: DiffusionDeploymentBuilder, decision: Decision) -> None:

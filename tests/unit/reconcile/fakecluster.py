@@ -14,6 +14,7 @@ from typing import Any
 
 from diffusion_operator.api.names import LABEL_PLAN_HASH
 from diffusion_operator.api.status import DiffusionDeploymentStatus
+from diffusion_operator.kube.client import ListTaker
 from diffusion_operator.kube.errors import AlreadyExists, Conflict, Invalid, NotFound
 from diffusion_operator.kube.reports import FetchProgress, ReportUnavailable
 from diffusion_operator.kube.resources import (
@@ -60,6 +61,8 @@ class FakeCluster:
     """Plan hashes and images with which no engine becomes ready."""
     idle: dict[str, float] = field(default_factory=dict)
     """Pods that load, and how many seconds ago they got on."""
+    measured: dict[str, JsonObject] = field(default_factory=dict)
+    """What the engines of these pods have measured: fields of their reports."""
     fetching: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Bytes done and in all of the fetch at an address."""
     stamp: str | None = None
@@ -198,6 +201,22 @@ class FakeCluster:
         ]
         return found, str(self.version)
 
+    async def list_into(
+        self,
+        taker: ListTaker,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> str:
+        items, version = await self.list_at(
+            resource, namespace, label_selector=label_selector, field_selector=field_selector
+        )
+        taker.begin()
+        taker.take(items)
+        return version
+
     async def apply(self, manifest: JsonObject, *, force: bool = True) -> JsonObject:
         resource = resource_of(manifest)
         key = self._key(resource, manifest)
@@ -276,7 +295,7 @@ class FakeCluster:
                 plan = self._plan_of(pod)
                 if name in self.silent or plan is None:
                     break
-                return EngineReport(
+                report = EngineReport(
                     plan_hash=plan.hash,
                     executing_hash=self.executing.get(name, plan.hash),
                     state="ready",
@@ -285,6 +304,7 @@ class FakeCluster:
                     planned_peak_per_gpu_bytes=plan.memory.peak_per_gpu_bytes,
                     load_idle_seconds=self.idle.get(name),
                 )
+                return report.model_copy(update=self.measured.get(name, {}))
         raise ReportUnavailable(f"http://{pod_ip}:9000/v1/report: no answer")
 
     # --- inside ---------------------------------------------------------------------------------------

@@ -88,6 +88,32 @@ def test_a_refusal_says_who_keeps_serving() -> None:
     assert ready.message == f"{WRONG.message}; 1 pod of the previous plan keeps serving"
 
 
+def test_a_pod_that_starts_says_what_it_reads_and_how_long_that_takes() -> None:
+    pod = replace(POD, group="h200", ready=False)
+    reads = replace(GROUP, files_bytes=60 * 2**30)
+    starting = Situation(Observation((STARTING,), (pod,)), (reads,))
+    words = "0 of 1 replica available; a pod reads 60.0GiB of weights, about 64 s at 1 GB/s"
+    ready, reconciling, stalled, *_ = conditions_of(starting)
+    assert (ready.message, reconciling.message) == (words, words)
+    assert not stalled.status  # it is told and never held against anybody
+
+
+@pytest.mark.parametrize(
+    ("pod", "files_bytes"),
+    [
+        (replace(POD, group="h200", ready=False), 0),  # part of the engine image
+        (replace(POD, group="h200", ready=False, ip=None), 1 << 30),  # has no node yet
+        (replace(POD, group="h200", ready=False, plan_hash="old"), 1 << 30),
+        (replace(POD, group="a100", ready=False), 1 << 30),
+    ],
+    ids=["built in", "waits", "of an earlier plan", "of another group"],
+)
+def test_a_pod_that_reads_nothing_now_has_no_forecast(pod: PodView, files_bytes: int) -> None:
+    reads = replace(GROUP, files_bytes=files_bytes)
+    ready = conditions_of(Situation(Observation((STARTING,), (pod,)), (reads,)))[0]
+    assert ready.message == "0 of 1 replica available"
+
+
 def test_transition_times_move_only_with_the_status() -> None:
     first = with_times([Condition("Ready", False, "Progressing", "0 of 1")], [], 1, NOW)
     later = NOW + timedelta(minutes=5)

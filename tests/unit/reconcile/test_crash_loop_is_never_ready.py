@@ -41,7 +41,9 @@ async def test_ready_again_is_believed_after_ten_quiet_minutes(
     if not ready:
         assert found["reason"] == "CrashLoop"
         assert f"after {restarts} restarts: Traceback: boom" in found["message"]
-        assert outcome.recheck_after_s == pytest.approx(600 - seconds_ago)
+        # Not later; earlier where what engines measure is looked at anyway.
+        assert outcome.recheck_after_s is not None
+        assert 0 < outcome.recheck_after_s <= 600 - seconds_ago + 0.001
 
 
 async def test_the_other_replica_still_serves() -> None:

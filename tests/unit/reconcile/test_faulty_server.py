@@ -152,13 +152,13 @@ async def test_a_watch_s_list_that_is_behind_is_checked_by_hand_at_once() -> Non
     now, mirror, cluster = [1000.0], Mirror(), FakeCluster()
     streams = Streams(mirror, monotonic=lambda: now[0])
     cluster.version = 5000
-    streams.listed(DIFFUSION_DEPLOYMENTS.path(), [], "5000")
-    streams.listed(DIFFUSION_DEPLOYMENTS.path(), [], "4999")
+    streams.listed(DIFFUSION_DEPLOYMENTS.path(), "5000")
+    streams.listed(DIFFUSION_DEPLOYMENTS.path(), "4999")
     await streams.mend(cluster)
     assert cluster.reads == 1
     await streams.mend(cluster)
     assert cluster.reads == 1
-    streams.listed(DIFFUSION_DEPLOYMENTS.path(), [], "4000")
+    streams.listed(DIFFUSION_DEPLOYMENTS.path(), "4000")
     cluster.version = 4000
     with pytest.raises(StoreWentBack):
         await streams.mend(cluster)

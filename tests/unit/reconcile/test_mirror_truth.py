@@ -39,6 +39,17 @@ def pod(version: int, phase: str = "Running", node: str = "node-1", **labels: st
     return thing(version, "pod", metadata={"labels": labels}, spec=spec, status={"phase": phase})
 
 
+def whole_list(mirror: Mirror, items: list[JsonObject], version: str) -> None:
+    """In two chunks, after one of a list that broke off."""
+    listing = mirror.listing(DIFFUSION_DEPLOYMENTS)
+    listing.begin()
+    listing.take(items[:1])
+    listing.begin()
+    listing.take(items[: len(items) // 2])
+    listing.take(items[len(items) // 2 :])
+    listing.end(version)
+
+
 def known(mirror: Mirror, resource: Resource = DIFFUSION_DEPLOYMENTS) -> dict[str, int]:
     return {name: entry.version for (_, name), entry in mirror.entries(resource)}
 
@@ -71,20 +82,33 @@ def test_a_list_removes_ghosts_and_keeps_what_is_newer_than_it() -> None:
     mirror = Mirror()
     mirror.put(DIFFUSION_DEPLOYMENTS, thing(5, "ghost"))
     mirror.put(DIFFUSION_DEPLOYMENTS, thing(12, "just-made"))
-    mirror.replace(DIFFUSION_DEPLOYMENTS, [thing(6, "stays")], "10")
+    whole_list(mirror, [thing(6, "stays")], "10")
     assert known(mirror) == {"stays": 6, "just-made": 12}
     # What is not newer than the list and was not in it was deleted before it.
     mirror.put(DIFFUSION_DEPLOYMENTS, thing(5, "ghost"))
     assert "ghost" not in known(mirror)
 
 
+def test_a_list_that_broke_off_takes_nothing_away() -> None:
+    mirror = Mirror()
+    whole_list(mirror, [thing(5), thing(6, "other")], "10")
+    listing = mirror.listing(DIFFUSION_DEPLOYMENTS)
+    listing.begin()
+    listing.take([thing(12)])
+    assert known(mirror) == {"demo": 12, "other": 6}
+    listing.begin()  # once more, and "other" is gone meanwhile
+    listing.take([thing(12)])
+    listing.end("20")
+    assert known(mirror) == {"demo": 12}
+
+
 def test_a_stale_list_takes_nothing_back() -> None:
     """F2: an API server that answers from the past."""
     mirror = Mirror()
-    mirror.replace(DIFFUSION_DEPLOYMENTS, [thing(10), thing(11, "other")], "20")
+    whole_list(mirror, [thing(10), thing(11, "other")], "20")
     mirror.put(DIFFUSION_DEPLOYMENTS, thing(25, spec={"replicas": 4}))
     mirror.drop(DIFFUSION_DEPLOYMENTS, thing(26, "other"))
-    mirror.replace(DIFFUSION_DEPLOYMENTS, [thing(10, spec={"replicas": 1}), thing(11, "other")], "20")
+    whole_list(mirror, [thing(10, spec={"replicas": 1}), thing(11, "other")], "20")
     assert known(mirror) == {"demo": 25}
 
 
@@ -201,8 +225,8 @@ def test_any_order_and_loss_of_events_ends_at_the_truth_after_one_list(
     for verb, obj in arriving:
         (mirror.put if verb == "put" else mirror.drop)(DIFFUSION_DEPLOYMENTS, obj)
         if lists and chance.random() < 0.2:
-            mirror.replace(DIFFUSION_DEPLOYMENTS, *chance.choice(lists))
-    mirror.replace(DIFFUSION_DEPLOYMENTS, [thing(at, one) for one, at in truth.items()], str(len(steps)))
+            whole_list(mirror, *chance.choice(lists))
+    whole_list(mirror, [thing(at, one) for one, at in truth.items()], str(len(steps)))
     assert known(mirror) == truth
 
 

@@ -10,7 +10,7 @@ from diffusion_operator.kube.resources import DEPLOYMENTS, DIFFUSION_DEPLOYMENTS
 from diffusion_operator.reconcile.keys import DeploymentKey, Key
 from diffusion_operator.reconcile.metrics import Metrics
 from diffusion_operator.reconcile.queue import KeyedQueue
-from diffusion_operator.reconcile.story import Outcome
+from diffusion_operator.reconcile.story import MEASURED_RECHECK_S, Outcome
 from diffusion_operator.reconcile.wakes import Wakes
 from diffusion_operator.reconcile.worker import work
 from unit.reconcile.bells import OneBell
@@ -44,7 +44,7 @@ async def test_the_second_runs_when_the_node_gains_gpus() -> None:
     made.cluster.set_gpus("node-1", 4)
     await made.settle("one", "two")
     assert made.condition("Ready", "two")["status"] == "True"
-    assert (await made.reconcile("two")).recheck_after_s is None
+    assert (await made.reconcile("two")).recheck_after_s == pytest.approx(MEASURED_RECHECK_S, rel=0.16)
 
 
 async def test_the_second_runs_when_the_first_is_deleted() -> None:

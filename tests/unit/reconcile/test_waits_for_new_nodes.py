@@ -18,12 +18,20 @@ POOL = {
 }
 
 
-async def waiting() -> World:
+async def unseen() -> World:
+    """The pod is there, and no scheduler has looked at it."""
     made = world()
+    made.cluster.stamp = made.now.isoformat().replace("+00:00", "Z")
     made.restart_operator(terms=Terms(parse_pools(json.dumps([POOL]))))
     made.cluster.submit(demo(gpus=4))
     await made.reconcile()
     made.cluster.run_controllers()
+    await made.reconcile()
+    return made
+
+
+async def waiting() -> World:
+    made = await unseen()
     since = made.now.isoformat().replace("+00:00", "Z")
     for (plural, *_), pod in made.cluster.objects.items():
         if plural == PODS.plural:
@@ -59,6 +67,37 @@ async def test_after_fifteen_minutes_it_is_stalled_also_for_a_new_process() -> N
     assert "none came in 15 minutes" in stalled["message"]
     assert made.condition("Reconciling")["status"] == "False"
     assert len(made.cluster.names(PODS)) == 1
+
+
+async def test_a_scheduler_that_says_nothing_does_not_make_it_wait_for_ever() -> None:
+    made = await unseen()
+    made.seconds += 15 * 60 - 1
+    outcome = await made.reconcile()
+    assert made.condition("Stalled")["status"] == "False"
+    assert outcome.recheck_after_s is not None
+    assert outcome.recheck_after_s <= 1
+    made.seconds += 2
+    await made.reconcile()
+    stalled = made.condition("Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "WaitingForNodes")
+    assert "none came in 15 minutes" in stalled["message"]
+
+
+async def test_the_schedulers_word_counts_where_it_speaks() -> None:
+    """A pod may wait for something else first, such as a gate or its claim."""
+    made = await unseen()
+    made.seconds += 600
+    since = made.now.isoformat().replace("+00:00", "Z")
+    (name,) = made.cluster.names(PODS)
+    made.cluster.get_now(PODS, name)["status"]["conditions"].append(
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "lastTransitionTime": since}
+    )
+    made.seconds += 15 * 60 - 1
+    await made.reconcile()
+    assert made.condition("Stalled")["status"] == "False"
+    made.seconds += 2
+    await made.reconcile()
+    assert made.condition("Stalled")["status"] == "True"
 
 
 async def test_a_node_that_comes_serves_at_once() -> None:

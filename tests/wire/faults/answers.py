@@ -17,6 +17,7 @@ NODES = (8, 8)
 FAULT_S = 60.0
 RETRY_AFTER_S = 3
 LONGEST_BACKOFF_S = 150.0
+TIMES_UNDISTURBED = 2.0
 KINDS: dict[str, Fault] = {
     "409": Fault(status=409),
     "429": Fault(status=429, retry_after_s=RETRY_AFTER_S),
@@ -44,15 +45,16 @@ async def a_minute_of_work(here: Scene) -> None:
     await asyncio.sleep(15.0)
 
 
-async def worked(loop: SimulatedLoop, fault: Fault | None, share: float) -> tuple[JsonObject, Outcome]:
-    """The same minute with this fault."""
+async def worked(loop: SimulatedLoop, fault: Fault | None, share: float) -> tuple[JsonObject, Outcome, float]:
+    """The same minute with this fault: the end state, what is told, and seconds from start to rest."""
     chance = random.Random(1)
     async with scene(loop, *NODES) as here:
         here.start()
         here.submit(demo("serves"))
         await here.rest()
         pods = {key for key in here.cluster.objects if key[0] == "pods"}
-        until_s, before = loop.time() + FAULT_S, len(here.api.asked)
+        began_s, before = loop.time(), len(here.api.asked)
+        until_s = began_s + FAULT_S
 
         def strike(asked: Asked) -> Fault | None:
             return fault if asked.at_s < until_s and chance.random() < share else None
@@ -68,7 +70,7 @@ async def worked(loop: SimulatedLoop, fault: Fault | None, share: float) -> tupl
             _retry_after_is_kept(asked)
         seconds = Counter(int(one.at_s) for one, _ in asked)
         figures = {"peakRequestsPerSecond": max(seconds.values()), "requests": len(asked)}
-        return in_use(here.state()), Outcome(max(0.0, ended_s - until_s), 1, figures)
+        return in_use(here.state()), Outcome(max(0.0, ended_s - until_s), 1, figures), ended_s - began_s
 
 
 def _retry_after_is_kept(asked: list[tuple[Asked, int]]) -> None:
@@ -89,9 +91,11 @@ def storm(kind: str, share: float) -> Case:
     """One fault at one share."""
 
     async def case(loop: SimulatedLoop) -> Outcome:
-        expected, _ = await worked(loop, None, 0.0)
-        found, outcome = await worked(loop, KINDS[kind], share)
+        expected, _, undisturbed_s = await worked(loop, None, 0.0)
+        found, outcome, disturbed_s = await worked(loop, KINDS[kind], share)
         expect_same(found, expected)
+        longest_s = TIMES_UNDISTURBED * undisturbed_s + FAULT_S
+        assert disturbed_s <= longest_s, f"at rest after {disturbed_s:.0f} s, more than {longest_s:.0f} s"
         return outcome
 
     return case

@@ -69,22 +69,24 @@ def stale(what: str) -> Case:
     return case
 
 
-async def busy(loop: SimulatedLoop, share: float, seed: int) -> tuple[JsonObject, float]:
-    """Ten minutes with eight deployments while this share of all watch events is lost."""
+async def busy(
+    loop: SimulatedLoop, share: float, seed: int, deployments: int, changes: int
+) -> tuple[JsonObject, float]:
+    """Minutes with so many deployments and changes while this share of all watch events is lost."""
     chance, lost = random.Random(seed), random.Random(seed + 1)
     async with scene(loop, *([8] * 6)) as here:
         here.start()
         here.api.hear = lambda _resource, _event: lost.random() >= share
-        for number in range(8):
+        for number in range(deployments):
             here.submit(demo(f"dd-{number}"))
             await asyncio.sleep(5.0)
-        for _ in range(16):
-            name = f"dd-{chance.randrange(6)}"
+        for _ in range(changes):
+            name = f"dd-{chance.randrange(deployments - 2)}"
             here.submit(demo(name, gpus=chance.choice((1, 2)), replicas=chance.randrange(4)))
             await asyncio.sleep(chance.uniform(1.0, 60.0))
-        here.delete("dd-6")
+        here.delete(f"dd-{deployments - 2}")
         made_s = loop.time()
-        here.submit(demo("dd-7", replicas=2))
+        here.submit(demo(f"dd-{deployments - 1}", replicas=2))
         # No more losses, but longer than a resync: what a lost event hid looks like rest before.
         here.api.hear = lambda _resource, _event: True
         await asyncio.sleep(RESYNC_S)
@@ -93,12 +95,12 @@ async def busy(loop: SimulatedLoop, share: float, seed: int) -> tuple[JsonObject
         return in_use(here.state()), max(0.0, ended_s - made_s)
 
 
-def lost_events(share: float, seed: int) -> Case:
+def lost_events(share: float, seed: int, deployments: int = 8, changes: int = 16) -> Case:
     """F3: one share, one seed, against the same minutes without loss."""
 
     async def case(loop: SimulatedLoop) -> Outcome:
-        expected, _ = await busy(loop, 0.0, seed)
-        found, seconds = await busy(loop, share, seed)
+        expected, _ = await busy(loop, 0.0, seed, deployments, changes)
+        found, seconds = await busy(loop, share, seed, deployments, changes)
         expect_same(found, expected)
         assert seconds <= RESYNC_S + 5.0
         return Outcome(seconds)

@@ -76,7 +76,8 @@ FAULTS: dict[str, Fault] = {
     ),
     "F6": Fault(
         "for 60 s a share of all requests is refused or slow (5 s), the operator restarted in between",
-        "end state equal, no serving pod touched, Retry-After kept by every write",
+        "end state equal, no serving pod touched, Retry-After kept by every write; at rest within twice the "
+        "undisturbed run's time and the 60 s",
         {
             f"{kind} at {share:.0%}": answers.storm(kind, share)
             for kind in answers.KINDS

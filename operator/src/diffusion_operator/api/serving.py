@@ -22,8 +22,8 @@ class RolloutSpec(ApiModel):
     drain_timeout: Duration | None = Field(
         None,
         description="How long a pod that is told to stop may finish its requests, for example `15m`; what it "
-        "cannot finish is answered with a retryable error. Absent: what a full queue takes by the "
-        "prediction, at least `2m` and at most `1h`.",
+        "cannot finish is answered with a retryable error. Absent: what the longest work that an engine "
+        "accepts takes by the prediction, at least `2m` and at most `1h`, unless one request takes longer.",
     )
     progress_deadline_seconds: int | None = Field(
         None,

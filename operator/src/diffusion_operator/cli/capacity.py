@@ -1,4 +1,4 @@
-"""`kubectl diffusion capacity`: every node with GPUs, what of it is free, held or in use outside Kubernetes.
+"""`kubectl diffusion capacity`: every node with GPUs, what of it is free, and who has the rest.
 
 It counts with the operator's own ledger, so its numbers are those that the operator plans with.
 """
@@ -15,11 +15,15 @@ from diffusion_operator.inventory.claims import NodeCapacity
 from diffusion_operator.inventory.hardware import gpu_labels
 from diffusion_operator.inventory.ledger import ANY, Ledger
 from diffusion_operator.inventory.matching import unfit
+from diffusion_operator.inventory.totals import Holder, holders
 from diffusion_runtime.planning.units import format_bytes
 
 UNKNOWN = "-"
-HEADINGS = ("NODE", "PRODUCT", "GPUS", "FREE", "HELD", "FOREIGN", "FREE ON EACH", "HOST FREE", "AGENT")
-NUMBERS = frozenset({2, 3, 4, 5, 6, 7})
+HEADINGS = (
+    "NODE", "PRODUCT", "GPUS", "FREE", "BOUND", "RESERVED", "OTHER PODS", "FOREIGN", "FREE ON EACH",
+    "HOST FREE", "AGENT",
+)  # fmt: skip
+NUMBERS = frozenset(range(2, 10))
 
 
 def capacity(kubectl: Kubectl, resource: str, style: Style) -> str:
@@ -46,7 +50,7 @@ def words(
     heading, *body = table(rows, right=NUMBERS)
     lines.append(style.heading(heading))
     for view, line in zip(views, body, strict=True):
-        lines += [line, *(f"      {note}" for note in _notes(view, ledger))]
+        lines += [line, *(f"      {note}" for note in _notes(view, ledger, resource))]
     return "\n".join(lines) + "\n"
 
 
@@ -56,12 +60,15 @@ def _row(view: NodeCapacity, ledger: Ledger, reporting: frozenset[str], resource
     measured = view.room.open_bytes if view.room else None
     each = measured if measured is not None else labels.memory_bytes
     agent = "reports" if report else "not ready" if name in reporting else "none"
+    here = holders(ledger, name, resource)
     return (
         name,
         labels.product or UNKNOWN,
         str(view.total),
         str(view.free),
-        str(sum(gpus for _, gpus in view.holders)),
+        str(sum(holder.bound for holder in here)),
+        str(sum(holder.reserved for holder in here)),
+        str(sum(holder.other for holder in here)),
         format_bytes(sum(gpu.foreign_bytes for gpu in report.gpus)) if report else UNKNOWN,
         format_bytes(each) if view.free and each is not None else UNKNOWN,
         format_bytes(view.host_free_bytes),
@@ -69,11 +76,12 @@ def _row(view: NodeCapacity, ledger: Ledger, reporting: frozenset[str], resource
     )
 
 
-def _notes(view: NodeCapacity, ledger: Ledger) -> list[str]:
+def _notes(view: NodeCapacity, ledger: Ledger, resource: str) -> list[str]:
     """What a number cannot say: who holds GPUs, and why a node takes no pods."""
     notes = []
-    if view.holders:
-        notes.append("held by " + ", ".join(f"{name} {gpus}" for name, gpus in view.holders))
+    here = holders(ledger, view.node.name, resource)
+    if here:
+        notes.append("; ".join(_words_of(holder) for holder in here))
     problem = unfit(view.node, ANY)
     if problem:
         notes.append(problem.text)
@@ -83,3 +91,9 @@ def _notes(view: NodeCapacity, ledger: Ledger) -> list[str]:
             f"{report.unreadable} of its GPUs cannot be read; kubectl get gpunode {view.node.name} -o yaml"
         )
     return notes
+
+
+def _words_of(holder: Holder) -> str:
+    """Such as "default/q: 2 bound, 4 reserved"."""
+    kinds = ((holder.bound, "bound"), (holder.reserved, "reserved"), (holder.other, "held by this other pod"))
+    return f"{holder.name}: {', '.join(f'{gpus} {kind}' for gpus, kind in kinds if gpus)}"

@@ -100,9 +100,27 @@ class Kubectl:
         """All PersistentVolumes. Raises NotAllowed."""
         return self._items("persistentvolumes")
 
+    def diffusion_deployments(self) -> list[JsonObject]:
+        """All DiffusionDeployments of all namespaces; empty when their kind is not installed."""
+        try:
+            return self._items(RESOURCE, "--all-namespaces")
+        except NoSuchDeployment:
+            return []
+
+    def replica_sets_of(self, name: str, namespace: str) -> list[JsonObject]:
+        """The ReplicaSets of one DiffusionDeployment."""
+        return self._children("replicasets.apps", name, namespace)
+
+    def pods_of(self, name: str, namespace: str) -> list[JsonObject]:
+        """The pods of one DiffusionDeployment."""
+        return self._children("pods", name, namespace)
+
     def plan_config_maps(self, name: str, namespace: str) -> list[JsonObject]:
         """The plans of one DiffusionDeployment."""
-        return self._items("configmaps", "--selector", f"{LABEL_DEPLOYMENT}={name}", namespace=namespace)
+        return self._children("configmaps", name, namespace)
+
+    def _children(self, kind: str, name: str, namespace: str) -> list[JsonObject]:
+        return self._items(kind, "--selector", f"{LABEL_DEPLOYMENT}={name}", namespace=namespace)
 
     def _items(self, *arguments: str, namespace: str | None = None) -> list[JsonObject]:
         items: list[JsonObject] = self._get(*arguments, namespace=namespace)["items"]

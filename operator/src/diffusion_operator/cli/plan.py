@@ -5,7 +5,6 @@ It decides nothing itself: manifest and snapshot go into `placement.decide`, and
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from typing import Any
 from diffusion_operator.api.deployment import DiffusionDeployment
 from diffusion_operator.api.errors import InvalidSpec
 from diffusion_operator.api.names import GROUP_VERSION, KIND, LABEL_DEPLOYMENT
+from diffusion_operator.cli.answers import json_text
 from diffusion_operator.cli.errors import BAD_INPUT, NOTHING_FITS, OK, BadInput
 from diffusion_operator.cli.installation import Installation, installation
 from diffusion_operator.cli.kubectl import JsonObject, Kubectl
@@ -161,4 +161,4 @@ def _as_json(decision: Decision) -> str:
         for group in decision.groups
     ]
     refusal = asdict(decision.refusal) if decision.refusal else None
-    return json.dumps({"groups": groups, "refusal": refusal}, indent=2, ensure_ascii=False) + "\n"
+    return json_text({"groups": groups, "refusal": refusal})

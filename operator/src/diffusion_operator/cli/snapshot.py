@@ -10,12 +10,18 @@ from typing import Any
 import yaml
 
 from diffusion_operator.api.gpu_node import GPU_NODE_KIND
-from diffusion_operator.api.names import LABEL_DEPLOYMENT
+from diffusion_operator.api.names import KIND, LABEL_DEPLOYMENT
 from diffusion_operator.cli.errors import BadInput, NotAllowed
 from diffusion_operator.cli.kubectl import JsonObject, Kubectl
 from diffusion_operator.inventory.gpu_nodes import parse_gpu_node
 from diffusion_operator.inventory.ledger import Ledger, build_ledger
-from diffusion_operator.inventory.objects import parse_deployment, parse_node, parse_pod
+from diffusion_operator.inventory.objects import (
+    ManagedDeployment,
+    parse_deployment,
+    parse_node,
+    parse_pod,
+)
+from diffusion_operator.inventory.promised import as_promised
 from diffusion_operator.inventory.quota import parse_quota
 from diffusion_operator.inventory.requests import BadObject
 from diffusion_operator.inventory.selection import Mount
@@ -24,7 +30,7 @@ from diffusion_operator.inventory.volumes import mount_of, parse_claim, parse_vo
 SAVE_COMMAND = "kubectl get nodes,pods -A -o yaml"
 KINDS = (
     "Node", "Pod", "Deployment", "ConfigMap", "ResourceQuota", "PersistentVolumeClaim", "PersistentVolume",
-    GPU_NODE_KIND,
+    GPU_NODE_KIND, KIND,
 )  # fmt: skip
 
 
@@ -42,6 +48,7 @@ class Snapshot:
     """None: nothing is known of claims."""
     volumes: list[JsonObject] = field(default_factory=list)
     operators: list[JsonObject] = field(default_factory=list)
+    diffusion_deployments: list[JsonObject] = field(default_factory=list)
     unread: tuple[str, ...] = ()
     """What the user may not read, in sentences."""
 
@@ -51,12 +58,22 @@ class Snapshot:
             return build_ledger(
                 [parse_node(raw) for raw in self.nodes],
                 [parse_pod(raw) for raw in self.pods],
-                [parse_deployment(raw) for raw in self.deployments],
+                self.reserving().values(),
                 [parse_quota(raw) for raw in self.quotas],
                 [parse_gpu_node(raw) for raw in self.gpu_nodes],
             )
         except BadObject as error:
             raise BadInput(str(error)) from error
+
+    def reserving(self) -> dict[tuple[str, str], ManagedDeployment]:
+        """By owner and group: the Deployments, and what a status promises beyond them. Raises BadObject."""
+        found = {(one.owner, one.group): one for one in map(parse_deployment, self.deployments)}
+        for dd in self.diffusion_deployments:
+            namespace, name = dd["metadata"].get("namespace", "default"), dd["metadata"]["name"]
+            for placement in (dd.get("status") or {}).get("placements") or ():
+                key = (f"{namespace}/{name}", str(placement.get("group", "")))
+                found[key] = as_promised(placement, found.get(key), (namespace, name))
+        return found
 
     def mount(self, namespace: str, claim: str) -> Mount | None:
         """What mounting a claim asks of a node; None when the namespace has no such claim."""
@@ -78,7 +95,14 @@ class Snapshot:
 
 def cluster_snapshot(kubectl: Kubectl) -> Snapshot:
     """The live cluster without anybody's plans."""
-    return Snapshot(kubectl.nodes(), kubectl.pods(), kubectl.managed_deployments(), [], kubectl.gpu_nodes())
+    return Snapshot(
+        kubectl.nodes(),
+        kubectl.pods(),
+        kubectl.managed_deployments(),
+        [],
+        kubectl.gpu_nodes(),
+        diffusion_deployments=kubectl.diffusion_deployments(),
+    )
 
 
 def from_cluster(kubectl: Kubectl, name: str, namespace: str) -> Snapshot:
@@ -126,6 +150,7 @@ def from_file(path: Path) -> Snapshot:
         kinds["PersistentVolumeClaim"] or None,
         kinds["PersistentVolume"],
         [raw for raw in kinds["Deployment"] if raw not in managed],
+        kinds[KIND],
     )
 
 

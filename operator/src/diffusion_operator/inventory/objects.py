@@ -16,6 +16,8 @@ from diffusion_operator.inventory.selection import NodeSelection, Taint, parse_s
 
 Raw = Mapping[str, Any]
 
+DEFAULT_RESOURCE = "nvidia.com/gpu"
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -131,7 +133,7 @@ def parse_deployment(raw: Raw, resource_name: str | None = None) -> ManagedDeplo
         raise BadObject(f"{what}: metadata.labels lacks {LABEL_DEPLOYMENT} or {LABEL_GROUP}")
     pod_spec, pod_metadata = part(template, "spec"), part(template, "metadata")
     extended, memory = pod_requests(what, pod_spec)
-    resource = resource_name or next(iter(sorted(extended)), "nvidia.com/gpu")
+    resource = resource_name or next(iter(sorted(extended)), DEFAULT_RESOURCE)
     replicas = spec.get("replicas")
     hashes = part(pod_metadata, "annotations"), part(pod_metadata, "labels")
     return ManagedDeployment(

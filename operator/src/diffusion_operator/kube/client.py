@@ -13,6 +13,18 @@ from diffusion_operator.kube.resources import JsonObject, Resource
 JsonObjects = list[JsonObject]
 
 
+class ListTaker(Protocol):
+    """Takes a list in chunks, so that thousands of whole objects never lie in memory together."""
+
+    def begin(self) -> None:
+        """A list begins; what an earlier one has brought, which was not ended, does not count."""
+        ...
+
+    def take(self, items: JsonObjects) -> None:
+        """The next chunk."""
+        ...
+
+
 class KubeClient(Protocol):
     """Every method raises the classes of `kube.errors`; every write may be repeated without harm."""
 
@@ -31,15 +43,16 @@ class KubeClient(Protocol):
         """All matching objects, fetched in chunks, as one consistent list. No namespace means all."""
         ...
 
-    async def list_at(
+    async def list_into(
         self,
+        taker: ListTaker,
         resource: Resource,
         namespace: str | None = None,
         *,
         label_selector: str | None = None,
         field_selector: str | None = None,
-    ) -> tuple[JsonObjects, str]:
-        """The same list, and the resourceVersion at which it holds."""
+    ) -> str:
+        """The same list, handed over chunk by chunk; returns the resourceVersion at which it holds."""
         ...
 
     async def apply(self, manifest: JsonObject, *, force: bool = True) -> JsonObject:

@@ -27,8 +27,12 @@ from diffusion_operator.kube.resources import JsonObject
 class Listener(Protocol):
     """Told of collections by their URL path, such as /api/v1/namespaces/team/pods."""
 
-    def listed(self, path: str, items: list[JsonObject], version: str) -> bool:
-        """A whole list has come. False: nobody here wants it, so that the library gets its items."""
+    def chunk(self, path: str, items: list[JsonObject], *, first: bool) -> bool:
+        """The next part of a list. False: nobody here wants it, so that the library gets its items."""
+        ...
+
+    def listed(self, path: str, version: str) -> None:
+        """The list whose chunks were wanted is whole."""
         ...
 
     def told(self, path: str, event: JsonObject) -> bool:
@@ -78,9 +82,6 @@ def _tls(configuration: Configuration) -> ssl.SSLContext:
 
 
 def _listening_response(listener: Listener) -> type[aiohttp.ClientResponse]:
-    # Chunks of lists under way; a list that breaks off starts again without `continue` and replaces them.
-    chunks: dict[str, list[JsonObject]] = {}
-
     class ListeningResponse(aiohttp.ClientResponse):
         """One answer of the API server."""
 
@@ -103,12 +104,11 @@ def _listening_response(listener: Listener) -> type[aiohttp.ClientResponse]:
             if self.status != 200 or not isinstance(body, dict) or not isinstance(body.get("items"), list):
                 return body
             path, metadata = self.url.path, body.get("metadata") or {}
-            earlier = chunks.pop(path, []) if "continue" in self.url.query else []
-            items = earlier + body["items"]
-            if metadata.get("continue"):
-                chunks[path] = items
-            elif not listener.listed(path, items, str(metadata.get("resourceVersion", ""))):
-                return body | {"items": items}
+            # A list that breaks off starts again without `continue`.
+            if not listener.chunk(path, body["items"], first="continue" not in self.url.query):
+                return body
+            if not metadata.get("continue"):
+                listener.listed(path, str(metadata.get("resourceVersion", "")))
             return body | {"items": []}
 
     return ListeningResponse

@@ -68,7 +68,7 @@ class HttpReportReader:
             async with self._session.get(url) as answer:
                 if answer.status != 200:
                     raise ReportUnavailable(f"{url} answered {answer.status}")
-                body = await answer.content.read(LARGEST_REPORT_BYTES)
+                body = await _whole(answer.content, url)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ReportUnavailable(f"{url}: {type(error).__name__}: {error}") from error
         try:
@@ -85,3 +85,13 @@ class HttpReportReader:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+async def _whole(content: aiohttp.StreamReader, url: str) -> bytes:
+    """All of the body: one read gives only what has arrived so far, the first packet of a long report."""
+    body = bytearray()
+    async for piece in content.iter_any():
+        body += piece
+        if len(body) > LARGEST_REPORT_BYTES:
+            raise ReportUnavailable(f"{url}: the answer is longer than {LARGEST_REPORT_BYTES} bytes")
+    return bytes(body)

@@ -19,6 +19,7 @@ from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
 
 from diffusion_operator.api.names import FIELD_MANAGER
+from diffusion_operator.kube.client import ListTaker
 from diffusion_operator.kube.errors import ApiError, Gone, NotFound, Unreachable, error_from_answer
 from diffusion_operator.kube.resources import (
     ACCESS_REVIEWS,
@@ -104,29 +105,31 @@ class RestKubeClient:
         label_selector: str | None = None,
         field_selector: str | None = None,
     ) -> JsonObjects:
-        items, _ = await self.list_at(
-            resource, namespace, label_selector=label_selector, field_selector=field_selector
+        collected = _Collected()
+        await self.list_into(
+            collected, resource, namespace, label_selector=label_selector, field_selector=field_selector
         )
-        return items
+        return collected.items
 
-    async def list_at(
+    async def list_into(
         self,
+        taker: ListTaker,
         resource: Resource,
         namespace: str | None = None,
         *,
         label_selector: str | None = None,
         field_selector: str | None = None,
-    ) -> tuple[JsonObjects, str]:
+    ) -> str:
         query = {"limit": str(LIST_CHUNK)}
         if label_selector is not None:
             query["labelSelector"] = label_selector
         if field_selector is not None:
             query["fieldSelector"] = field_selector
         try:
-            return await self._list_chunks(resource, namespace, query)
+            return await self._list_chunks(taker, resource, namespace, query)
         except Gone:
             # The continue token expired between two chunks; a fresh list is the only consistent answer.
-            return await self._list_chunks(resource, namespace, query)
+            return await self._list_chunks(taker, resource, namespace, query)
 
     async def apply(self, manifest: JsonObject, *, force: bool = True) -> JsonObject:
         return await self._apply(manifest, subresource=None, force=force)
@@ -215,9 +218,9 @@ class RestKubeClient:
         )
 
     async def _list_chunks(
-        self, resource: Resource, namespace: str | None, query: dict[str, str]
-    ) -> tuple[JsonObjects, str]:
-        items: JsonObjects = []
+        self, taker: ListTaker, resource: Resource, namespace: str | None, query: dict[str, str]
+    ) -> str:
+        taker.begin()
         token = ""
         while True:
             page = await self._call(
@@ -226,11 +229,11 @@ class RestKubeClient:
                 resource.path(namespace),
                 query=query | ({"continue": token} if token else {}),
             )
-            items += page.get("items") or []
+            taker.take(page.get("items") or [])
             metadata = page.get("metadata") or {}
             token = metadata.get("continue") or ""
             if not token:
-                return items, str(metadata.get("resourceVersion", ""))
+                return str(metadata.get("resourceVersion", ""))
 
     async def _call(
         self,
@@ -286,6 +289,19 @@ class RestKubeClient:
                 f"{method} {path}", status, content, _retry_after(answer.headers.get("Retry-After"))
             )
         return _json_object(f"{method} {path}", content)
+
+
+class _Collected:
+    """A whole list."""
+
+    def __init__(self) -> None:
+        self.items: JsonObjects = []
+
+    def begin(self) -> None:
+        self.items = []
+
+    def take(self, items: JsonObjects) -> None:
+        self.items += items
 
 
 def yaml_text(body: JsonObject) -> str:

@@ -14,13 +14,13 @@ from diffusion_operator.api.hardware import HardwareSpec
 from diffusion_operator.api.performance import ParallelismSpec, PerformanceSpec
 from diffusion_operator.api.quantities import parse_memory_reserve
 from diffusion_operator.api.spec import DiffusionDeploymentSpec
+from diffusion_operator.inventory.objects import DEFAULT_RESOURCE
 from diffusion_operator.inventory.quota import PodTraits
 from diffusion_operator.inventory.selection import NodeSelection, Toleration, parse_selection
 from diffusion_runtime.planning.documents import Shape, Workload
 from diffusion_runtime.planning.facts import ModelFacts
 from diffusion_runtime.planning.intent import Intent
 
-DEFAULT_RESOURCE = "nvidia.com/gpu"
 _INTENT_FIELDS = ("model", "task", "workload", "performance", "parallelism", "residency", "dtype", "hardware")
 
 

@@ -21,6 +21,7 @@ from diffusion_operator.inventory.ledger import (
     with_reports,
 )
 from diffusion_operator.inventory.objects import ManagedDeployment, Node, Pod
+from diffusion_operator.inventory.promised import as_promised, gpus_of
 from diffusion_operator.inventory.quota import Quota, quota_uses
 from diffusion_operator.inventory.totals import GpuTotals, gpu_totals
 from diffusion_operator.kube.resources import (
@@ -30,7 +31,6 @@ from diffusion_operator.kube.resources import (
     NODES,
     PODS,
     RESOURCE_QUOTAS,
-    JsonObject,
     Resource,
 )
 from diffusion_operator.reconcile.mirror import Entry, Identity, Mirror, Owner
@@ -162,14 +162,14 @@ class Capacity:
         for one in (*live, *self._promises.get(owner, ())):
             if isinstance(one, ManagedDeployment):
                 known = found.get(one.group)
-                if known is None or _gpus(one) >= _gpus(known):
+                if known is None or gpus_of(one) >= gpus_of(known):
                     found[one.group] = one
         dd = self._mirror.get(DIFFUSION_DEPLOYMENTS, *owner)
         for placement in ((dd or {}).get("status") or {}).get("placements") or ():
-            said = _as_promised(placement, found.get(placement.get("group", "")), owner)
+            said = as_promised(placement, found.get(placement.get("group", "")), owner)
             found[said.group] = said
         for one in self._promises.get(owner, ()):
-            found[one.group] = replace(found[one.group], promised_gpus=_gpus(found[one.group]))
+            found[one.group] = replace(found[one.group], promised_gpus=gpus_of(found[one.group]))
         return list(found.values())
 
     def _changed(
@@ -211,32 +211,5 @@ def _identity(owner: str) -> Owner:
     return namespace, name
 
 
-def _gpus(deployment: ManagedDeployment) -> int:
-    return deployment.replicas * deployment.gpus_per_pod
-
-
 def _promised(entry: Entry | None) -> object:
     return ((entry.raw or {}).get("status") or {}).get("placements") if entry is not None else None
-
-
-def _as_promised(placement: JsonObject, known: ManagedDeployment | None, owner: Owner) -> ManagedDeployment:
-    """The Deployment that a placement of the status speaks of: `known` where that asks for no less."""
-    replicas, gpus = int(placement.get("replicas", 0)), int(placement.get("gpusPerReplica", 0))
-    promised = (replicas - int(placement.get("waitingForNodes", 0))) * gpus
-    if known is not None:
-        known = replace(known, promised_gpus=promised)
-        return (
-            replace(known, replicas=replicas, gpus_per_pod=gpus) if replicas * gpus > _gpus(known) else known
-        )
-    group = str(placement.get("group", ""))
-    # The Deployment is gone and the status not yet written: counted anywhere, for the moment that it lasts.
-    return ManagedDeployment(
-        "/".join(owner),
-        f"{owner[1]}-{group}",
-        group,
-        replicas,
-        "nvidia.com/gpu",
-        gpus,
-        "",
-        promised_gpus=promised,
-    )

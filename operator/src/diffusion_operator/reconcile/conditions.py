@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from diffusion_operator.kube.resources import JsonObject
 from diffusion_operator.placement.decision import GroupDecision, Refusal
+from diffusion_operator.reconcile.loading_forecast import loading_forecast
 from diffusion_operator.reconcile.observe import DeploymentView, Observation, PodProblem
 
 READY, RECONCILING, STALLED = "Ready", "Reconciling", "Stalled"
@@ -289,6 +290,8 @@ def _progress_message(situation: Situation) -> str:
     updated = sum(view.available for view in _current(situation))
     leaving = sum(max(0, view.existing - view.updated) for view in observation.deployments)
     tail = f", {_count(leaving, 'pod')} of an earlier plan still to end" if leaving else ""
+    forecast = loading_forecast(situation.groups, observation.pods)
+    tail += f"; {forecast}" if forecast else ""
     return f"{_of_wanted(min(updated, situation.wanted), situation.wanted)} available{tail}"
 
 

@@ -7,7 +7,7 @@ Versions of one resource are compared as numbers, which Kubernetes promises sinc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from diffusion_operator.api.names import LABEL_DEPLOYMENT
@@ -129,12 +129,13 @@ class Mirror:
             shelf.gone[identity] = known.version
             self._set(resource, identity, known, None, own=True)
 
-    def replace(self, resource: Resource, items: Iterable[JsonObject], version: str) -> None:
-        """A whole list as of `version`. What it lacks and what is not newer than it is gone."""
-        shelf, listed = self._shelves[resource], set()
-        for obj in items:
-            listed.add(_identity(obj))
-            self.put(resource, obj)
+    def listing(self, resource: Resource) -> Listing:
+        """Takes a list of this resource, chunk by chunk."""
+        return Listing(self, resource)
+
+    def listed(self, resource: Resource, listed: Collection[Identity], version: str) -> None:
+        """These were in a whole list as of `version`. What it lacks and what is not newer than it is gone."""
+        shelf = self._shelves[resource]
         at = int(version) if version.isdigit() else 0
         for identity, known in list(shelf.entries.items()):
             if identity not in listed and known.version <= at:
@@ -151,15 +152,16 @@ class Mirror:
     async def refresh(self, client: KubeClient, resources: Iterable[Resource] = WATCHED) -> None:
         """List and take over. Raises ApiError, and StoreWentBack when versions run backwards."""
         for resource in resources:
-            floor = self._shelves[resource].floor
+            floor, listing = self._shelves[resource].floor, self.listing(resource)
             try:
-                found = await client.list_at(resource, **selectors(resource))
+                version = await client.list_into(listing, resource, **selectors(resource))
             except NotFound:
                 if resource is not GPU_NODES:
                     raise
-                found = [], ""  # no node agents: their kind is not installed
-            require_forward(resource.plural, str(floor), found[1])
-            self.replace(resource, *found)
+                listing.begin()  # no node agents: their kind is not installed
+                version = ""
+            require_forward(resource.plural, str(floor), version)
+            listing.end(version)
 
     async def refresh_owner(self, client: KubeClient, resource: Resource, owner: Owner) -> None:
         """Read one owner's objects anew: after a write whose answer was lost. Raises ApiError."""
@@ -191,6 +193,29 @@ class Mirror:
                 shelf.by_owner.setdefault(after.owner, set()).add(identity)
         for listener in self._listeners:
             listener(resource, identity, before, after, own)
+
+
+class Listing:
+    """A list on its way into the mirror: objects count as they come, and its end tells what is gone."""
+
+    def __init__(self, mirror: Mirror, resource: Resource) -> None:
+        self._mirror = mirror
+        self._resource = resource
+        self._listed: set[Identity] = set()
+
+    def begin(self) -> None:
+        """A list begins, perhaps once more."""
+        self._listed = set()
+
+    def take(self, items: Iterable[JsonObject]) -> None:
+        """The next chunk."""
+        for obj in items:
+            self._listed.add(_identity(obj))
+            self._mirror.put(self._resource, obj)
+
+    def end(self, version: str) -> None:
+        """It was whole, as of `version`."""
+        self._mirror.listed(self._resource, self._listed, version)
 
 
 def selectors(resource: Resource) -> dict[str, str]:

@@ -17,11 +17,11 @@ def judged(
 ) -> tuple[Refusal | None, float | None]:
     """The refusal, stalled once a pod waits for a node for 15 minutes; and the seconds until then.
 
-    The time is the scheduler's: it survives the operator.
+    The time is the scheduler's or the pod's own: it survives the operator.
     """
     if refusal is None or refusal.reason != "WaitingForNodes":
         return refusal, None
-    since = min((pod.unschedulable_since for pod in pods if pod.unschedulable_since), default=None)
+    since = min((pod.homeless_since for pod in pods if pod.homeless_since), default=None)
     if since is None:
         return refusal, None
     left_s = START_TIMEOUT_S - (now - since).total_seconds()

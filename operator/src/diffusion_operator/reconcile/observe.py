@@ -91,7 +91,8 @@ class PodView:
     restarts: int = 0
     progress_at: datetime | None = None
     """When it was scheduled or its engine first started, whichever is later; None while it has no node."""
-    unschedulable_since: datetime | None = None
+    homeless_since: datetime | None = None
+    """Since when it has no node: in the scheduler's words, or since it was made where no scheduler speaks."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,6 @@ def _pod_view(raw: JsonObject, now: datetime) -> PodView:
     if problem is None:
         problem, crash_recheck_s = _container_problem(metadata["name"], engine, now)
         recheck_after_s = recheck_after_s if crash_recheck_s is None else crash_recheck_s
-    waits = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
     return PodView(
         name=metadata["name"],
         plan_hash=labels.get(LABEL_PLAN_HASH, ""),
@@ -211,7 +211,7 @@ def _pod_view(raw: JsonObject, now: datetime) -> PodView:
         restarts=engine.get("restartCount", 0),
         # The fetch ends by itself when its source goes silent: while it runs, it gets on.
         progress_at=now if "running" in (fetch.get("state") or {}) else _progress_at(raw, scheduled, engine),
-        unschedulable_since=parse_time(scheduled.get("lastTransitionTime")) if waits else None,
+        homeless_since=_homeless_since(raw, scheduled),
     )
 
 
@@ -263,6 +263,14 @@ def _progress_at(raw: JsonObject, scheduled: JsonObject, engine: JsonObject) -> 
         parse_time(started.get("startedAt")) if not engine.get("restartCount", 0) else None,
     ]
     return max((sign for sign in signs if sign is not None), default=None)
+
+
+def _homeless_since(raw: JsonObject, scheduled: JsonObject) -> datetime | None:
+    """None for a pod that has a node. A scheduler that is away, or of another kind, writes no condition."""
+    if (raw.get("spec") or {}).get("nodeName"):
+        return None
+    said = scheduled.get("lastTransitionTime") if scheduled.get("reason") == "Unschedulable" else None
+    return parse_time(said) or parse_time(raw["metadata"].get("creationTimestamp"))
 
 
 def _scheduling_problem(condition: dict[str, Any], now: datetime) -> tuple[PodProblem | None, float | None]:

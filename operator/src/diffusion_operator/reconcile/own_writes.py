@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffusion_operator.kube.client import KubeClient
+from diffusion_operator.kube.client import KubeClient, ListTaker
 from diffusion_operator.kube.resources import JsonObject, Resource, resource_of
 from diffusion_operator.reconcile.mirror import Mirror
 
@@ -33,16 +33,17 @@ class MirroringClient:
             resource, namespace, label_selector=label_selector, field_selector=field_selector
         )
 
-    async def list_at(
+    async def list_into(
         self,
+        taker: ListTaker,
         resource: Resource,
         namespace: str | None = None,
         *,
         label_selector: str | None = None,
         field_selector: str | None = None,
-    ) -> tuple[JsonObjects, str]:
-        return await self._client.list_at(
-            resource, namespace, label_selector=label_selector, field_selector=field_selector
+    ) -> str:
+        return await self._client.list_into(
+            taker, resource, namespace, label_selector=label_selector, field_selector=field_selector
         )
 
     async def apply(self, manifest: JsonObject, *, force: bool = True) -> JsonObject:

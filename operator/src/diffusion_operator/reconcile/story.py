@@ -7,6 +7,7 @@ finalizer and reads no Secret.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -74,6 +75,9 @@ from diffusion_operator.render.settings import RenderSettings
 # Whoever waits is woken when GPUs come free; this is for what no event tells.
 WAITING_RECHECK_S = 60.0
 REPORT_RECHECK_S = 5.0
+# Engines measure while they serve, and nothing in the cluster changes when they do. A look writes only what
+# moved, and costs the API server at most one read (of a ServiceMonitor): with 1,000 deployments 4 a second.
+MEASURED_RECHECK_S = 300.0
 
 
 class Outdated(Exception):
@@ -355,6 +359,9 @@ class Reconciler:
         rechecks = [seconds for seconds in later if seconds is not None]
         if observation.unread:
             rechecks.append(REPORT_RECHECK_S)
+        if observation.reports:
+            # Jitter, so that those that a resync looked at together do not stay in step.
+            rechecks.append(MEASURED_RECHECK_S * random.uniform(0.85, 1.15))  # noqa: S311 no secret
         if unschedulable or (refusal is not None and not refusal.stalled):
             rechecks.append(WAITING_RECHECK_S)
         plan = "refused" if not situation.groups else "planned" if refusal is None else "partial"

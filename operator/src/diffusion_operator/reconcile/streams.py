@@ -40,23 +40,31 @@ class Streams:
         self._mirror = mirror
         self._monotonic = monotonic
         self._by_path = {resource.path(): resource for resource in WATCHED}
+        self._listings = {resource: mirror.listing(resource) for resource in WATCHED}
         self._heard_s = dict.fromkeys(WATCHED, monotonic())
         self._failing: dict[Resource, tuple[float, str]] = {}
         self._refused: dict[Resource, str] = {}
         self._said_s: dict[Resource, float] = {}
 
-    def listed(self, path: str, items: list[JsonObject], version: str) -> bool:
-        """A watch has listed its collection, at its start or after a gap."""
+    def chunk(self, path: str, items: list[JsonObject], *, first: bool) -> bool:
+        """A watch lists its collection, at its start or after a gap; these are the next of its objects."""
         resource = self._by_path.get(path)
         if resource is None:
             return False
+        if first:
+            self._listings[resource].begin()
+        self._listings[resource].take(items)
+        return True
+
+    def listed(self, path: str, version: str) -> None:
+        """That was the last chunk."""
+        resource = self._by_path[path]
         behind = self._mirror.is_behind(resource, version)
-        self._mirror.replace(resource, items, version)
+        self._listings[resource].end(version)
         self._alive(resource)
         if behind:
             # Overtaken by a list that began later, or the store went back: a list by hand tells which.
             self._heard_s[resource] = -SILENT_AFTER_S
-        return True
 
     def told(self, path: str, event: dict[str, Any]) -> bool:
         """A stream carried an event; a bug of ours costs this one event and not the watch."""

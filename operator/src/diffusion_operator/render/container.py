@@ -12,7 +12,7 @@ from diffusion_operator.api.pod import EnvVar
 from diffusion_operator.placement.decision import GroupDecision
 from diffusion_operator.placement.host_memory import planned_host_bytes
 from diffusion_operator.render.compile_cache import compile_env, compile_mounts
-from diffusion_operator.render.drain import DRAIN_VARIABLE, drain_seconds
+from diffusion_operator.render.drain import DRAIN_VARIABLE, QUEUE_VARIABLE, drain_seconds, queue_seconds
 from diffusion_operator.render.model_volume import RESTRICTED, SCRATCH_FOLDER, model_mounts
 from diffusion_operator.render.settings import RenderSettings
 
@@ -65,8 +65,9 @@ def _env(dd: DiffusionDeployment, group: GroupDecision, settings: RenderSettings
     fixed: list[dict[str, Any]] = [
         {"name": "HF_HUB_OFFLINE", "value": "1"},
         {"name": "HOME", "value": SCRATCH_FOLDER},
-        # A variable and no flag: an engine that does not know it starts all the same.
+        # Variables and no flags: an engine that does not know them starts all the same.
         {"name": DRAIN_VARIABLE, "value": str(drain_seconds(dd, group.plan))},
+        *_queue_env(dd, group),
         *compile_env(dd, group, settings),
     ]
     key = dd.spec.service.api_key_secret_ref if dd.spec.service else None
@@ -74,6 +75,11 @@ def _env(dd: DiffusionDeployment, group: GroupDecision, settings: RenderSettings
         # The kubelet reads the Secret; the operator never does.
         fixed.append({"name": API_KEY_VARIABLE, "valueFrom": {"secretKeyRef": key.to_dict()}})
     return fixed + [_variable(variable) for variable in (dd.spec.pod.env if dd.spec.pod else None) or ()]
+
+
+def _queue_env(dd: DiffusionDeployment, group: GroupDecision) -> list[dict[str, Any]]:
+    most_s = queue_seconds(dd, group.plan)
+    return [] if most_s is None else [{"name": QUEUE_VARIABLE, "value": str(most_s)}]
 
 
 def _variable(variable: EnvVar) -> dict[str, Any]:

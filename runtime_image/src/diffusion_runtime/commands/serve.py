@@ -14,6 +14,7 @@ from pathlib import Path
 
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104  # a pod is reached on its own address
 DRAIN_VARIABLE = "DIFFUSION_DRAIN_S"
+QUEUE_VARIABLE = "DIFFUSION_QUEUE_S"
 EXIT_BAD_INPUT = 2
 HELP = "follow a plan file and serve POST /v1/images/generations"
 
@@ -30,6 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"), metavar="PATH")
     parser.add_argument("--queue-capacity", type=int, default=16, help="accepted requests that may wait")
+    parser.add_argument(
+        "--queue-seconds",
+        metavar="SECONDS",
+        default=os.environ.get(QUEUE_VARIABLE),
+        help="predicted seconds of accepted requests; what would be more is refused with 429, unless nothing "
+        f"is before it (default: {QUEUE_VARIABLE}, else only requests are counted)",
+    )
     parser.add_argument(
         "--heartbeat-seconds", type=float, default=20.0, help="a silent or stopped rank is hung after this"
     )
@@ -66,12 +74,14 @@ def run(args: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        drain_s = _drain_s(args.drain_seconds)
+        drain_s = _seconds(args.drain_seconds, "--drain-seconds", DRAIN_VARIABLE)
+        queue_s = _seconds(args.queue_seconds, "--queue-seconds", QUEUE_VARIABLE)
     except ValueError as error:
         sys.stderr.write(f"diffusion-runtime serve: {error}\n")
         return EXIT_BAD_INPUT
     limits = Limits(
         queue_capacity=args.queue_capacity,
+        queue_s=queue_s,
         heartbeat_s=args.heartbeat_seconds,
         collective_s=args.collective_seconds,
         progress_s=args.progress_seconds,
@@ -84,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     )
 
 
-def _drain_s(given: str | None) -> float | None:
+def _seconds(given: str | None, flag: str, variable: str) -> float | None:
     """Seconds; None where nothing is given. ValueError names what is wrong."""
     if not given:
         return None
@@ -93,7 +103,7 @@ def _drain_s(given: str | None) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise ValueError(f"--drain-seconds (or {DRAIN_VARIABLE}) {given!r} is no number of seconds above 0.")
+        raise ValueError(f"{flag} (or {variable}) {given!r} is no number of seconds above 0.")
     return seconds
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from diffusion_runtime.generation.failures import HOST_MEMORY_REASONS, MEMORY_REASONS
@@ -20,9 +20,10 @@ from diffusion_runtime.loading.fitting import Start, planned_host_bytes
 from diffusion_runtime.planning.documents import EngineReport, Execution, Plan
 
 from . import report as reports
-from .jobs import Job, JobQueue
+from .jobs import Job, JobQueue, QueueFull
 from .limits import Limits
 from .metrics import EngineMetrics
+from .pace import Pace
 from .rank_group import GroupFailed, Picture, RankGroup, UndrawableRequest
 from .termination import EXIT_FAILED, EXIT_REFUSED, EngineEnded, unforeseen
 
@@ -57,6 +58,7 @@ class Engine:
         self.report: EngineReport = reports.first_report(plan)
         self.queue = JobQueue(limits.queue_capacity)
         self.process_ids: list[int] = []
+        self._pace = Pace(plan)
         metrics.queue_seconds.set_function(self.queue_seconds)
         self._group: RankGroup | None = None
         self._start_group = start_group
@@ -75,9 +77,10 @@ class Engine:
         return self.report.state == "ready"
 
     def queue_seconds(self) -> float:
-        """Seconds of accepted work. Until a picture was drawn, each counts as the plan predicts."""
-        each_s = self.report.seconds_per_request or self.plan.time.per_request_seconds
-        return self.queue.pictures_ahead * each_s
+        """Seconds of accepted work that is not drawn yet. A size that was not drawn before counts as the plan
+        predicts.
+        """
+        return self._seconds_of(self.queue.requests_ahead)
 
     def report_now(self) -> EngineReport:
         """The report, and while a group loads how long ago it got on."""
@@ -95,11 +98,21 @@ class Engine:
         """Accept a request. Raises QueueFull or NotServing."""
         if not self._accepting:
             raise NotServing
+        if self._is_too_much(requests):
+            raise QueueFull
         future: asyncio.Future[list[Picture]] = asyncio.get_running_loop().create_future()
         job = Job(requests, future, accepted_at=self._clock())
         self.queue.put(job)
         self.metrics.queue_length.set(len(self.queue))
         return job
+
+    def _is_too_much(self, requests: Sequence[PictureRequest]) -> bool:
+        """Whether it is more than can be finished in the time of a drain. Alone, any request is accepted."""
+        most_s, ahead_s = self._limits.queue_s, self.queue_seconds()
+        return most_s is not None and ahead_s > 0 and ahead_s + self._seconds_of(requests) > most_s
+
+    def _seconds_of(self, requests: Iterable[PictureRequest]) -> float:
+        return sum(map(self._pace.seconds, requests))
 
     def drain(self) -> None:
         """Readiness turns red now; requests are accepted for the grace time, then the accepted ones are
@@ -189,7 +202,7 @@ class Engine:
                 picture = await group.draw(request)
                 job.pictures.append(picture)
                 job.executed = self.report.executing_hash
-                self._record(picture)
+                self._record(request, picture)
             if not job.result.done():
                 job.result.set_result(job.pictures)
         except UndrawableRequest as refused:
@@ -212,7 +225,8 @@ class Engine:
             if job.result.done():
                 self.metrics.request_seconds.observe(self._clock() - job.accepted_at)
 
-    def _record(self, picture: Picture) -> None:
+    def _record(self, request: PictureRequest, picture: Picture) -> None:
+        self._pace.learn(request, reports.request_seconds(picture.ranks))
         self.report = reports.with_picture(self.report, picture.ranks)
         self.metrics.pictures.inc()
         self.metrics.observe_stages(picture.ranks[0].phases)

@@ -16,12 +16,11 @@ from typing import Any, get_args
 from diffusion_runtime.generation.messages import MAX_SEED, OutputFormat, PictureRequest
 from diffusion_runtime.loading.allowed import AllowedFamily
 from diffusion_runtime.planning.documents import Plan, Shape
+from diffusion_runtime.planning.longest_work import MOST_PICTURES, MOST_STEPS
 
 from .fields import choice, integer, kind, number, text, words
 from .openai_errors import ApiError, bad_field
 
-MAX_PICTURES = 10
-MAX_STEPS = 1_000
 MAX_SIDE_PIXELS = 2_048
 MAX_CHOSEN_SEED = 2**31 - 1  # seeds that we choose fit the 32-bit fields of other tools
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
@@ -134,7 +133,7 @@ def parse_images_request(
         negative_prompt=wanted_negative_prompt(body, scale, rules),
         width=width,
         height=height,
-        steps=integer(body, "num_inference_steps", 1, MAX_STEPS, rules.steps((width, height))),
+        steps=integer(body, "num_inference_steps", 1, MOST_STEPS, rules.steps((width, height))),
         guidance_scale=scale,
         unguided_scale=rules.unguided_scale,
         embedded_guidance=_embedded_guidance(body, rules),
@@ -143,7 +142,7 @@ def parse_images_request(
         compression=_compression(body, output_format),
         input_images=input_images,
     )
-    count = integer(body, "n", 1, MAX_PICTURES, 1)
+    count = integer(body, "n", 1, MOST_PICTURES, 1)
     choice(body, "response_format", ("b64_json",), "b64_json")
     text(body, "user", required=False)
     return ImagesRequest(numbered(first, count), output_format)

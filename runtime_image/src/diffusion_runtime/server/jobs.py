@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from diffusion_runtime.generation.messages import PictureRequest
@@ -50,8 +50,7 @@ class JobQueue:
         self._capacity = capacity
         self._waiting: deque[Job] = deque()
         self._arrived = asyncio.Event()
-        self._running = False
-        self._running_pictures = 0
+        self._running: Job | None = None
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -61,12 +60,14 @@ class JobQueue:
     @property
     def ahead(self) -> int:
         """Jobs that a new one would wait for."""
-        return len(self._waiting) + int(self._running)
+        return len(self._waiting) + int(self._running is not None)
 
     @property
-    def pictures_ahead(self) -> int:
-        """Pictures of those jobs; the running job counts whole."""
-        return sum(len(job.requests) for job in self._waiting) + self._running_pictures
+    def requests_ahead(self) -> Iterator[PictureRequest]:
+        """What of those jobs is not drawn yet. Nobody draws what waits for a client that hung up."""
+        waiting = [job for job in self._waiting if not job.abandoned]
+        for job in (*([self._running] if self._running else []), *waiting):
+            yield from job.requests[len(job.pictures) :]
 
     def put(self, job: Job) -> None:
         """Accept a job; QueueFull when `capacity` jobs wait already."""
@@ -92,19 +93,20 @@ class JobQueue:
     def take(self) -> Job:
         """The oldest job, which runs until `finished`."""
         job = self._waiting.popleft()
-        self._running, self._running_pictures = True, len(job.requests)
+        self._running = job
         if not self._waiting:
             self._arrived.clear()
         return job
 
     def put_back(self, job: Job) -> None:
         """The running job waits again, before all others; `finished` follows."""
+        self._running = None
         self._waiting.appendleft(job)
         self._arrived.set()
 
     def finished(self) -> None:
         """The running job is answered."""
-        self._running, self._running_pictures = False, 0
+        self._running = None
         if not self._waiting:
             self.idle.set()
 

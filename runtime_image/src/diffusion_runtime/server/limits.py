@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from diffusion_runtime.planning.longest_work import QUEUE_CAPACITY
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -14,10 +16,12 @@ class Limits:
     matter. `settle_s`: after a first sign of failure,
     other ranks have this long to give a better reason. `drain_grace_s`: requests still accepted after
     SIGTERM, while endpoints are withdrawn. `drain_s`: from SIGTERM to the end, as the pod is given it; None:
-    as long as the accepted requests take.
+    as long as the accepted requests take. `queue_s`: predicted seconds of work that are accepted at once;
+    None: only requests are counted.
     """
 
-    queue_capacity: int = 16
+    queue_capacity: int = QUEUE_CAPACITY
+    queue_s: float | None = None
     heartbeat_s: float = 20.0
     collective_s: float = 300.0
     progress_s: float = 1800.0

@@ -17,11 +17,11 @@ from typing import Any
 from diffusion_runtime.generation.messages import MAX_SEED, PictureRequest
 from diffusion_runtime.loading.folder import ModelFolder
 from diffusion_runtime.planning.documents import Plan
+from diffusion_runtime.planning.longest_work import MOST_STEPS
 
 from .fields import integer, number, text
 from .image_request import (
     MAX_CHOSEN_SEED,
-    MAX_STEPS,
     PictureRules,
     check_model,
     rules_of,
@@ -91,7 +91,7 @@ def parse_video_request(
         height=size[1],
         frames=_frames(fields, rules, size, fps),
         fps=fps,
-        steps=integer(fields, "num_inference_steps", 1, MAX_STEPS, rules.pictures.steps(size)),
+        steps=integer(fields, "num_inference_steps", 1, MOST_STEPS, rules.pictures.steps(size)),
         guidance_scale=scale,
         guidance_scale_2=number(fields, "guidance_scale_2") if "guidance_scale_2" in fields else None,
         unguided_scale=rules.pictures.unguided_scale,

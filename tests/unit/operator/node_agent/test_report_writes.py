@@ -52,7 +52,7 @@ class Api:
 
 @dataclass
 class World:
-    """One node with one 80 GiB GPU, an agent on it, and a clock that only the test moves."""
+    """One node with GPUs of 80 GiB, an agent on it, and a clock that only the test moves."""
 
     api: Api = field(default_factory=Api)
     used_gib: float = 0.0
@@ -61,6 +61,7 @@ class World:
     seconds: float = 0.0
     problem: Exception | None = None
     gpus: int = 1
+    gpu_gib: int = 80
     uid: str = "uid-1"
 
     def __post_init__(self) -> None:
@@ -80,7 +81,7 @@ class World:
     def read(self) -> NvmlReading:
         if isinstance(self.problem, NvmlUnavailable):
             raise self.problem
-        memory = Memory(80 * GIB, GIB // 2, int(self.used_gib * GIB))
+        memory = Memory(self.gpu_gib * GIB, GIB // 2, int(self.used_gib * GIB))
         gpus = (GpuReading(i, f"GPU-{i}", "A100", memory, links=LINKS) for i in range(self.gpus))
         return NvmlReading("580", tuple(gpus))
 
@@ -152,6 +153,22 @@ async def test_only_moves_of_more_than_2_percent_are_written(
     world: World, move_gib: float, writes: int
 ) -> None:
     world.used_gib = move_gib
+    assert await world.run_for(300) == writes
+
+
+@pytest.mark.parametrize(
+    ("gpu_gib", "move_gib", "writes"),
+    # 2 % are 0.32, 0.48 and 0.52 GiB: up to 25 GiB the half of a GiB decides.
+    [(16, 0.33, 0), (16, 0.5, 0), (16, 0.51, 1), (24, 0.49, 0), (24, 0.51, 1), (26, 0.51, 0), (26, 0.53, 1)],
+)
+async def test_on_a_small_gpu_only_moves_of_more_than_half_a_gib_are_written(
+    gpu_gib: int, move_gib: float, writes: int
+) -> None:
+    world = World(gpu_gib=gpu_gib)
+    await world.run_for(60)
+    world.used_gib = move_gib
+    assert await world.run_for(300) == writes
+    world.used_gib = 0.0
     assert await world.run_for(300) == writes
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+
 import pytest
 
 from diffusion_operator.inventory.hardware import driver_version, parse_driver, too_old
 from diffusion_operator.inventory.objects import parse_node
 from diffusion_operator.placement.groups import Terms
+from diffusion_operator.settings import MINIMUM_DRIVER
+from localcluster.settings import REPOSITORY
 from unit.operator.scenes import Scene
 from wrappers import DiffusionDeploymentBuilder as Dd
 from wrappers import NodeBuilder
 
+# The oldest driver branch that runs every minor version of a CUDA major version (CUDA compatibility guide).
+OLDEST_DRIVER_OF_CUDA = {12: "525", 13: "580"}
 NEW, OLD = "nvidia.com/cuda.driver-version", "nvidia.com/cuda.driver"
 
 
@@ -58,3 +65,19 @@ def test_comparison(driver: tuple[int, ...], least: str, old: bool) -> None:
 def test_a_version_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="write for example 580"):
         parse_driver("r580")
+
+
+def test_the_built_in_minimum_is_that_of_the_cuda_which_the_locked_torch_brings() -> None:
+    """An update of torch to another CUDA must not leave the minimum behind."""
+    lock = tomllib.loads((REPOSITORY / "uv.lock").read_text(encoding="utf-8"))["package"]
+    (torch,) = [package for package in lock if package["name"] == "torch"]
+    needed = {dependency["name"] for dependency in torch["dependencies"]}
+    versions = {package["name"]: package["version"] for package in lock}
+    major = int(versions["cuda-toolkit"].split(".")[0])
+    assert "cuda-toolkit" in needed
+    assert {int(found[1]) for name in needed if (found := re.search(r"-cu(\d+)$", name))} == {major}
+    assert OLDEST_DRIVER_OF_CUDA[major] == MINIMUM_DRIVER
+    for page in ("charts/diffusion-operator/values.yaml", "docs/how-to/rollouts.md"):
+        words = (REPOSITORY / page).read_text(encoding="utf-8")
+        assert f"CUDA {major}" in words
+        assert MINIMUM_DRIVER in words

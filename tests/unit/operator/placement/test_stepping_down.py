@@ -6,12 +6,17 @@ from dataclasses import replace
 
 import pytest
 
+from diffusion_operator.api.deployment import DiffusionDeployment
 from diffusion_operator.placement.decision import Decision
+from diffusion_operator.placement.facts import placed
 from diffusion_operator.placement.history import Evidence
-from diffusion_runtime.planning.documents import Plan
+from diffusion_runtime.models.catalog import facts_for
+from diffusion_runtime.planning.documents import ModelRef, Plan
 from unit.operator.scenes import Scene
 from wrappers import DiffusionDeploymentBuilder as Dd
 from wrappers import NodeBuilder
+
+OLD, NEW = "0a" * 20, "c0ffee" + "0" * 34
 
 
 def large(name: str = "demo") -> Dd:
@@ -111,6 +116,36 @@ def test_another_question_is_asked_anew(what: str) -> None:
     if what in ("engine", "hardware"):
         assert only(decision).hash == plan.hash
         assert decision.history.downgrades == ()
+
+
+def at_revision(scene: Scene, commit: str) -> Dd:
+    """The same model from a hub, at another commit."""
+    dd = large().set("model.source", {"huggingFace": {"repo": "tiny/qwen", "revision": commit}})
+    facts = facts_for("demo")
+    model = ModelRef(name="tiny/qwen", family=facts.model.family, source="huggingFace", revision=commit)
+    scene.facts = placed(
+        DiffusionDeployment.parse(dd.build()).spec, facts.model_copy(update={"model": model})
+    )
+    return dd
+
+
+def test_a_new_revision_is_planned_as_if_nothing_had_happened() -> None:
+    scene = Scene([NodeBuilder("n").gpus(2)])
+    old = at_revision(scene, OLD)
+    plan = only(scene.decide(old))
+    scene.apply(old, scene.decide(old))
+    leaner = scene.decide(old, ended(plan))
+    scene.apply(old, leaner)
+    assert leaner.groups[0].downgraded_from == plan.hash
+    assert leaner.history.downgrades[0].model == f"tiny/qwen@{OLD}"
+
+    new = at_revision(scene, NEW)
+    decision = scene.decide(new)
+    assert decision.groups[0].downgraded_from is None
+    assert only(decision).memory.peak_per_gpu_bytes == plan.memory.peak_per_gpu_bytes
+    scene.apply(new, decision)
+    again = scene.decide(at_revision(scene, OLD))
+    assert only(again).memory.peak_per_gpu_bytes == plan.fallbacks[0].peak_per_gpu_bytes
 
 
 def test_an_engine_on_a_fallback_is_remembered_but_not_moved() -> None:

@@ -85,6 +85,7 @@ def test_additions_arrive() -> None:
         {"name": "HF_HUB_OFFLINE", "value": "1"},
         {"name": "HOME", "value": "/tmp"},
         {"name": "DIFFUSION_DRAIN_S", "value": "120"},
+        {"name": "DIFFUSION_QUEUE_S", "value": "96"},
         {"name": "A", "value": "1"},
         {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
     ]
