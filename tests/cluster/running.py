@@ -20,7 +20,7 @@ def running_plane(folder: Path) -> Iterator[ControlPlane]:
     """Its nodes are those that carry KWOK's annotation."""
     with control_plane(folder, *CONTROLLERS) as plane:
         kubeconfig = folder / "kubeconfig"
-        scheduler = [gotools.kubernetes() / "kube-scheduler", f"--kubeconfig={kubeconfig}"]
+        scheduler: list[str | Path] = [gotools.kubernetes() / "kube-scheduler", f"--kubeconfig={kubeconfig}"]
         flags = ["--leader-elect=false", "--secure-port=0"]
         nodes = [*kwok(folder, kubeconfig), f"--cidr={PODS_NETWORK}"]
         with program([*scheduler, *flags], folder), program(nodes, folder):
