@@ -16,7 +16,8 @@ from time import process_time
 from typing import Any
 
 from diffusion_operator.api.deployment import DiffusionDeployment
-from diffusion_operator.inventory.ledger import Ledger, build_ledger
+from diffusion_operator.inventory.ledger import Ledger
+from diffusion_operator.inventory.ledger_build import build_ledger
 from diffusion_operator.inventory.objects import (
     ManagedDeployment,
     Pod,

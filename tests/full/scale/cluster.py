@@ -95,9 +95,19 @@ class Seen:
     first_s: dict[str, float] = field(default_factory=dict)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
+    failed: Exception | None = None
+
     async def until(self, holds: Callable[[dict[str, JsonObject]], bool], limit_s: float) -> None:
         async with asyncio.timeout(limit_s), self.changed:
-            await self.changed.wait_for(lambda: holds(self.objects))
+            await self.changed.wait_for(lambda: self.failed is not None or holds(self.objects))
+        if self.failed is not None:
+            raise self.failed
+
+    async def fail(self, error: Exception) -> None:
+        """Nothing more will be seen."""
+        async with self.changed:
+            self.failed = error
+            self.changed.notify_all()
 
 
 class Watcher:
@@ -115,7 +125,8 @@ class Watcher:
         headers = {"Authorization": token} if token else {}
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
             started = asyncio.Event()
-            task = asyncio.create_task(self._follow(session, resource, namespace, seen, started))
+            url = f"{self._configuration.host}{resource.path(namespace)}"
+            task = asyncio.create_task(self._follow(session, url, seen, started))
             waiting = asyncio.create_task(started.wait())
             await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
             if task.done():
@@ -128,35 +139,48 @@ class Watcher:
                 await asyncio.gather(task, return_exceptions=True)
 
     async def _follow(
-        self,
-        session: aiohttp.ClientSession,
-        resource: Resource,
-        namespace: str,
-        seen: Seen,
-        started: asyncio.Event,
+        self, session: aiohttp.ClientSession, url: str, seen: Seen, started: asyncio.Event
     ) -> None:
-        url = f"{self._configuration.host}{resource.path(namespace)}"
-        async with session.get(url, params={"watch": "true"}) as answer:
+        """Goes on where a stream ended: the API server ends those of clients that are slow for a moment."""
+        version = ""  # all that there is, then what happens
+        try:
+            while True:
+                version = await self._stream(session, url, version, seen, started)
+        except Exception as error:
+            await seen.fail(error)
+            raise
+
+    async def _stream(
+        self, session: aiohttp.ClientSession, url: str, version: str, seen: Seen, started: asyncio.Event
+    ) -> str:
+        """One stream to its end; the resourceVersion to go on from."""
+        parameters = {"watch": "true"} | ({"resourceVersion": version} if version else {})
+        async with session.get(url, params=parameters) as answer:
             answer.raise_for_status()
             started.set()
             rest = b""
             async for data in answer.content.iter_any():
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
-                    self._take(json.loads(line), seen)
+                    version = self._take(json.loads(line), seen)
                 if lines:
                     async with seen.changed:
                         seen.changed.notify_all()
+        return version
 
     @staticmethod
-    def _take(event: JsonObject, seen: Seen) -> None:
+    def _take(event: JsonObject, seen: Seen) -> str:
+        """The resourceVersion to go on from. RuntimeError when it is not kept any more."""
         obj = event["object"]
+        if event["type"] == "ERROR":
+            raise RuntimeError(f"the watch cannot go on: {obj}")
         name = obj["metadata"]["name"]
         if event["type"] == "DELETED":
             seen.objects.pop(name, None)
-            return
-        seen.first_s.setdefault(name, time.monotonic())
-        seen.objects[name] = obj
+        else:
+            seen.first_s.setdefault(name, time.monotonic())
+            seen.objects[name] = obj
+        return str(obj["metadata"]["resourceVersion"])
 
 
 class Operator:

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from diffusion_operator.api.deployment import DiffusionDeployment
-from diffusion_operator.inventory.ledger import build_ledger
+from diffusion_operator.inventory.ledger_build import build_ledger
 from diffusion_operator.inventory.objects import parse_node
 from diffusion_operator.kube.resources import (
     DEPLOYMENTS,

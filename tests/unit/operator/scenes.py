@@ -9,7 +9,8 @@ from typing import Any
 from diffusion_operator.api.deployment import DiffusionDeployment
 from diffusion_operator.inventory.claims import pack
 from diffusion_operator.inventory.gpu_nodes import parse_gpu_node
-from diffusion_operator.inventory.ledger import Ledger, build_ledger
+from diffusion_operator.inventory.ledger import Ledger
+from diffusion_operator.inventory.ledger_build import build_ledger
 from diffusion_operator.inventory.objects import parse_deployment, parse_node, parse_pod
 from diffusion_operator.inventory.quota import parse_quota
 from diffusion_operator.placement.decide import decide

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from diffusion_operator.inventory.claims import pack
-from diffusion_operator.inventory.ledger import build_ledger, with_foreign, with_owners
+from diffusion_operator.inventory.ledger_build import build_ledger, with_foreign, with_owners
 from diffusion_operator.inventory.objects import ManagedDeployment, Node, Pod
 from diffusion_operator.kube.errors import ApiError, ServerError, Unreachable
 from diffusion_operator.kube.resources import DEPLOYMENTS, DIFFUSION_DEPLOYMENTS, JsonObject

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffusion_operator.inventory.ledger import build_ledger
+from diffusion_operator.inventory.ledger_build import build_ledger
 from diffusion_operator.inventory.objects import parse_node, parse_pod
 from diffusion_operator.inventory.totals import GpuTotals, gpu_totals
 from diffusion_operator.kube.resources import DIFFUSION_DEPLOYMENTS, PODS

@@ -14,7 +14,8 @@ from diffusion_operator.api.names import KIND, LABEL_DEPLOYMENT
 from diffusion_operator.cli.errors import BadInput, NotAllowed
 from diffusion_operator.cli.kubectl import JsonObject, Kubectl
 from diffusion_operator.inventory.gpu_nodes import parse_gpu_node
-from diffusion_operator.inventory.ledger import Ledger, build_ledger
+from diffusion_operator.inventory.ledger import Ledger
+from diffusion_operator.inventory.ledger_build import build_ledger
 from diffusion_operator.inventory.objects import (
     ManagedDeployment,
     parse_deployment,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from diffusion_operator.inventory.gpu_nodes import MeasuredRoom
@@ -64,3 +64,16 @@ def pack(free: Mapping[str, int], gpus: int, count: int) -> list[str]:
         taken.add(name)
         chosen += [name] * min(amount // gpus, count - len(chosen))
     return chosen
+
+
+def places(free: Iterable[int], gpus: int, most: int) -> int:
+    """For how many pods `pack` finds nodes, up to `most`. Looks at no more nodes than it must."""
+    found = 0
+    if gpus <= 0 or most <= 0:
+        return 0
+    for amount in free:
+        if amount >= gpus:
+            found += amount // gpus
+            if found >= most:
+                return most
+    return found

@@ -3,33 +3,43 @@
 Free GPUs = allocatable - requests of non-terminal bound pods - reservations. Their free bytes come from the
 node agent where it reports, else from labels. A reservation stands for a replica
 of a managed Deployment without a bound pod. Everything is rebuilt from nodes, pods and Deployments, never
-remembered. The scheduler stays the final judge; the ledger only keeps two decisions from counting on one
-GPU.
+remembered (ledger_build, reservations). The scheduler stays the final judge; the ledger only keeps two
+decisions from counting on one GPU.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
-from diffusion_operator.inventory.claims import Claim, NodeCapacity, pack
+from diffusion_operator.inventory.claims import Claim, NodeCapacity
 from diffusion_operator.inventory.gpu_nodes import (
     HOST_EXACT_TO_BYTES,
     GpuNodeReport,
     MeasuredRoom,
     measured_room,
-    trusted_reports,
 )
+from diffusion_operator.inventory.left import Left
 from diffusion_operator.inventory.matching import unfit
-from diffusion_operator.inventory.objects import ManagedDeployment, Node, Pod
-from diffusion_operator.inventory.quota import Quota, QuotaUse, quota_uses
+from diffusion_operator.inventory.objects import Node
+from diffusion_operator.inventory.quota import QuotaUse
 from diffusion_operator.inventory.selection import NodeSelection
 
 ANY = NodeSelection()
 _OWNERS = ("owners",)
 _BY_NAME = ("nodes",)
+_POSITION = "position"
+Held = TypeVar("Held", bound=Collection[object])
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What was made of a ledger before the claims on these nodes changed."""
+
+    made: Any
+    nodes: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -63,12 +73,20 @@ class Ledger:
         if views is None:
             having = (node for node in self.nodes if node.extended.get(resource_name))
             views = self.memo[key] = tuple(self._view(node, None, resource_name) for node in having)
-        own = self.nodes_of(owner) if owner is not None else frozenset()
-        if not own:
-            return views
+        own = {} if owner is None else {v.node.name: v for v in self.own_capacity(owner, resource_name)}
+        return tuple(own.get(view.node.name, view) for view in views) if own else views
+
+    def own_capacity(self, owner: str, resource_name: str) -> tuple[NodeCapacity, ...]:
+        """The nodes on which the owner has claims, as it sees them."""
         return tuple(
-            self._view(view.node, owner, resource_name) if view.node.name in own else view for view in views
+            self._view(node, owner, resource_name)
+            for name in sorted(self.nodes_of(owner))
+            if (node := self.by_name[name]).extended.get(resource_name)
         )
+
+    def free_on(self, node_name: str, resource_name: str) -> int:
+        """GPUs of one node that nobody holds."""
+        return self._view(self.by_name[node_name], None, resource_name).free
 
     def nodes_of(self, owner: str) -> frozenset[str]:
         """Names of the nodes on which an owner has claims."""
@@ -90,22 +108,53 @@ class Ledger:
         """The same nodes with these claims on some of them. `owners` have claims on these nodes then.
 
         What was worked out for the other nodes stays: views of capacity are replaced one by one, and
-        everything else of the memo moves to ("before", key), where whoever made it may mend it.
+        everything else of the memo moves to ("before", key) as an `Earlier`, for whoever made it to mend.
         """
-        merged = {**self.claims, **claims}
-        new = replace(self, claims={name: found for name, found in merged.items() if found}, memo={})
+        new = replace(self, claims=_merged(self.claims, claims), memo={})
         for key, value in self.memo.items():
             if key == _OWNERS:
-                new.memo[key] = {k: names for k, names in (value | (owners or {})).items() if names}
+                new.memo[key] = _merged(value, owners or {})
             elif isinstance(key, tuple) and key[0] == "capacity":
-                new.memo[key] = tuple(
-                    new._view(view.node, None, key[1]) if view.node.name in claims else view for view in value
-                )
-            elif _of_nodes_alone(key) or (isinstance(key, tuple) and key[0] == "before"):
+                new.memo[key] = new._with_views(value, key[1], claims)
+            elif isinstance(key, tuple) and key[0] == "left":
+                new.memo[key] = new._with_left(value, key[1], claims)
+            elif of_nodes_alone(key):
                 new.memo[key] = value
+            elif isinstance(value, Earlier):
+                new.memo[key] = Earlier(value.made, value.nodes.union(claims))
             else:
-                new.memo["before", key] = value
+                new.memo["before", key] = Earlier(value, frozenset(claims))
         return new
+
+    def _with_views(
+        self, views: tuple[NodeCapacity, ...], resource_name: str, names: Iterable[str]
+    ) -> tuple[NodeCapacity, ...]:
+        position, mended = self._position(resource_name), list(views)
+        for name in names:
+            if (place := position.get(name)) is not None:
+                mended[place] = self._view(views[place].node, None, resource_name)
+        return tuple(mended)
+
+    def capacity_of(self, names: Iterable[str], resource_name: str) -> tuple[NodeCapacity, ...]:
+        """Those of the nodes that have the resource, as somebody sees them who holds nothing."""
+        views, position = self.capacity(None, resource_name), self._position(resource_name)
+        return tuple(views[position[name]] for name in names if name in position)
+
+    def _position(self, resource_name: str) -> Mapping[str, int]:
+        """Where a node is among those that have the resource."""
+        key = (_POSITION, resource_name)
+        known: dict[str, int] | None = self.memo.get(key)
+        if known is None:
+            having = (node.name for node in self.nodes if node.extended.get(resource_name))
+            known = self.memo[key] = {name: place for place, name in enumerate(having)}
+        return known
+
+    def _with_left(self, left: Left, resource_name: str, names: Iterable[str]) -> Left:
+        mended = left.copy()
+        for name in names:
+            if name in mended.amounts:
+                mended.set(name, self.free_on(name, resource_name))
+        return mended
 
     def free_nodes(
         self, owner: str | None, resource_name: str, selection: NodeSelection = ANY
@@ -182,242 +231,17 @@ class Ledger:
         return measured_room(report, own, holding)
 
 
-def build_ledger(
-    nodes: Iterable[Node],
-    pods: Iterable[Pod],
-    deployments: Iterable[ManagedDeployment],
-    quotas: Iterable[Quota] = (),
-    reports: Iterable[GpuNodeReport] = (),
-) -> Ledger:
-    """Claims of all bound pods, then reservations of all Deployments in the order of their names.
-
-    `reports` are all GPUNodes; those whose agent is not Ready are left out here.
-    """
-    ordered = tuple(sorted(nodes, key=lambda node: node.name))
-    every_pod = list(pods)
-    managed = sorted(deployments, key=lambda item: (item.owner, item.name))
-    claims: dict[str, list[Claim]] = {node.name: [] for node in ordered}
-    alive = [pod for pod in every_pod if not pod.terminal and pod.node in claims]
-    for pod in sorted(alive, key=lambda pod: (pod.namespace, pod.name)):
-        claims[pod.node or ""].extend(_pod_claims(pod))
-    own: dict[tuple[str, str | None], list[Pod]] = {}
-    for pod in alive:
-        if pod.owner is not None:
-            own.setdefault((pod.owner, pod.group), []).append(pod)
-    empty = Ledger(ordered)
-    room = _Room(empty, claims)
-    unplaced: list[Claim] = []
-    for deployment in managed:
-        mine = own.get((deployment.owner, deployment.group), [])
-        unplaced += _reserve(room, deployment, mine)
-    return Ledger(
-        ordered,
-        {name: tuple(found) for name, found in claims.items() if found},
-        tuple(unplaced),
-        quota_uses(quotas, every_pod, managed),
-        trusted_reports(reports, every_pod),
-        {key: value for key, value in empty.memo.items() if _of_nodes_alone(key)},
-    )
+def _merged(known: Mapping[str, Held], newer: Mapping[str, Held]) -> dict[str, Held]:
+    """What is known, with what is newer in its place; names with nothing are left out."""
+    merged = dict(known)
+    for name, found in newer.items():
+        if found:
+            merged[name] = found
+        else:
+            merged.pop(name, None)
+    return merged
 
 
-def _of_nodes_alone(key: Hashable) -> bool:
+def of_nodes_alone(key: Hashable) -> bool:
     """Whether what a memo holds under this key says nothing of claims."""
-    return isinstance(key, tuple) and key[0] in ("usable", *_BY_NAME)
-
-
-Owned = tuple[Sequence[Pod], Sequence[ManagedDeployment]]
-
-
-def with_owners(ledger: Ledger, owners: Mapping[str, Owned]) -> Ledger:
-    """The ledger after only these owners' pods and Deployments changed; costs little beside a new build.
-
-    Their reservations are packed around everybody else's, which stay where they are.
-    """
-    touched = {name for owner in owners for name in ledger.nodes_of(owner)}
-    claims = {
-        name: [claim for claim in ledger.claims.get(name, ()) if claim.owner not in owners]
-        for name in touched
-    }
-    alive = {
-        owner: [pod for pod in pods if not pod.terminal and pod.node in ledger.by_name]
-        for owner, (pods, _) in owners.items()
-    }
-    every_pod = [pod for pods in alive.values() for pod in pods]
-    for pod in sorted(every_pod, key=lambda pod: (pod.namespace, pod.name)):
-        node = pod.node or ""
-        if node not in claims:
-            claims[node] = list(ledger.claims.get(node, ()))
-        claims[node].extend(_pod_claims(pod))
-    room = _Room(ledger, claims)
-    unplaced = [claim for claim in ledger.unplaced if claim.owner not in owners]
-    for owner, (_, deployments) in sorted(owners.items()):
-        for deployment in sorted(deployments, key=lambda item: item.name):
-            own = [pod for pod in alive[owner] if pod.group == deployment.group]
-            unplaced += _reserve(room, deployment, own)
-    nodes: dict[str, set[str]] = {owner: set() for owner in owners}
-    for name, found in claims.items():
-        for claim in found:
-            if claim.owner in nodes:
-                nodes[claim.owner].add(name)
-    new = ledger.changed(
-        {name: tuple(found) for name, found in claims.items()},
-        {owner: frozenset(names) for owner, names in nodes.items()},
-    )
-    return replace(new, unplaced=tuple(unplaced))
-
-
-def with_foreign(ledger: Ledger, node: str, pods: Iterable[Pod]) -> Ledger:
-    """The ledger after only the foreign pods of one node changed."""
-    kept = tuple(claim for claim in ledger.claims.get(node, ()) if claim.owner is not None)
-    found = [claim for pod in pods if not pod.terminal for claim in _pod_claims(pod)]
-    return ledger.changed({node: (*found, *kept)})
-
-
-def with_reports(ledger: Ledger, reports: Mapping[str, GpuNodeReport]) -> Ledger:
-    """The same nodes and claims with other reports, all of which count."""
-    known = ledger.reports
-    moved = {name for name in known.keys() | reports.keys() if known.get(name) != reports.get(name)}
-    if not moved:
-        return ledger
-    new = replace(ledger, reports=dict(reports))
-    return new.changed({name: ledger.claims.get(name, ()) for name in moved})
-
-
-def _pod_claims(pod: Pod) -> list[Claim]:
-    holder = f"{pod.namespace}/{pod.name}"
-    resources = pod.extended or {"": 0}
-    claims = []
-    for index, (resource, amount) in enumerate(sorted(resources.items())):
-        memory = pod.memory_bytes if index == 0 else 0
-        claim = Claim(holder, pod.owner, pod.node or "", resource, amount, memory, pod.group)
-        claims.append(claim if pod.terminating else replace(claim, plan_hash=pod.plan_hash))
-    return claims
-
-
-class _Room:
-    """Claims while reservations are added, and the GPUs that they leave on each node.
-
-    `claims` are those that change; all other nodes are as in `before`. What is left is counted once per
-    resource: a thousand reservations do not count a thousand nodes each.
-    """
-
-    def __init__(self, before: Ledger, claims: dict[str, list[Claim]]) -> None:
-        self._before = before
-        self._claims = claims
-        self._free: dict[str, dict[str, int]] = {}
-        self._usable: dict[tuple[str, str], dict[str, int]] = {}
-
-    def usable(self, deployment: ManagedDeployment) -> Mapping[str, int]:
-        """GPUs left on the nodes that pods of the deployment may run on; later reservations change it."""
-        key = deployment.resource_name, repr(deployment.selection)
-        found = self._usable.get(key)
-        if found is None:
-            free = self._left(deployment.resource_name)
-            names = _usable(self._before.nodes, deployment.selection, self._before.memo)
-            found = self._usable[key] = {name: free.get(name, 0) for name in names}
-        return found
-
-    def add(self, claim: Claim) -> None:
-        """A reservation on its node."""
-        free = self._left(claim.resource_name)
-        left = free[claim.node] = max(0, free.get(claim.node, 0) - claim.gpus)
-        for (resource, _), usable in self._usable.items():
-            if resource == claim.resource_name and claim.node in usable:
-                usable[claim.node] = left
-        if claim.node not in self._claims:
-            self._claims[claim.node] = list(self._before.claims.get(claim.node, ()))
-        self._claims[claim.node].append(claim)
-
-    def _left(self, resource: str) -> dict[str, int]:
-        found = self._free.get(resource)
-        if found is None:
-            found = {view.node.name: view.free for view in self._before.capacity(None, resource)}
-            for name, claims in self._claims.items():
-                found[name] = _free(self._before.by_name[name], claims, resource)
-            self._free[resource] = found
-        return found
-
-
-def _reserve(room: _Room, deployment: ManagedDeployment, own_pods: Iterable[Pod]) -> list[Claim]:
-    """Add claims for replicas without a pod of the present plan; returns those of what fits nowhere.
-
-    `own_pods` are bound pods of the deployment's owner and group. Pods of an older plan make room for their
-    successors: on their nodes only what the successors need beyond them is added, as a top-up.
-    """
-    own = [pod for pod in own_pods if not pod.terminating]
-    resource, gpus = deployment.resource_name, deployment.gpus_per_pod
-    outdated: Counter[str] = Counter()
-    for pod in own:
-        if _is_outgrown(pod, deployment):
-            outdated[pod.node or ""] += pod.extended.get(resource, 0)
-    staying = sum(not _is_outgrown(pod, deployment) for pod in own)
-    missing = deployment.replicas - staying
-    if missing <= 0:
-        return []
-    free = room.usable(deployment)
-    here = {name: free[name] + held for name, held in outdated.items() if name in free}
-    places = Counter(pack(here, gpus, missing))
-    for name, count in places.items():
-        more = count * gpus - outdated[name]
-        if more > 0:
-            room.add(_reservation(deployment, name, more, 0, top_up=True))
-    elsewhere = {name: amount for name, amount in free.items() if name not in here} if here else free
-    others = pack(elsewhere, gpus, missing - places.total())
-    for name in others:
-        room.add(_reservation(deployment, name, gpus, deployment.memory_bytes_per_pod))
-    placed = places.total() + len(others)
-    elsewhere_gpus = sum(held for name, held in outdated.items() if name not in places)
-    homeless_gpus = deployment.promised_gpus - (staying + placed) * gpus - elsewhere_gpus
-    _hold_in_parts(room, deployment, homeless_gpus)
-    return [_reservation(deployment, "", gpus, 0)] * (missing - placed) if gpus else []
-
-
-def _hold_in_parts(room: _Room, deployment: ManagedDeployment, gpus: int) -> None:
-    """Hold so many GPUs wherever they are, the largest parts first.
-
-    A scheduler that does not pack as the ledger does can take a whole place that was promised. Until that
-    promise is taken back, as many GPUs as it speaks of must not be promised to another.
-    """
-    free = room.usable(deployment) if gpus > 0 else {}
-    for name in sorted(free, key=lambda name: (-free[name], name)):
-        part = min(free[name], gpus)
-        if part <= 0:
-            return
-        room.add(_reservation(deployment, name, part, 0, top_up=True))
-        gpus -= part
-
-
-def _is_outgrown(pod: Pod, deployment: ManagedDeployment) -> bool:
-    """Whether the pod's successor needs more GPUs than it holds."""
-    held = pod.extended.get(deployment.resource_name, 0)
-    return pod.plan_hash != deployment.plan_hash and held < deployment.gpus_per_pod
-
-
-def _usable(nodes: tuple[Node, ...], selection: NodeSelection, memo: dict[Hashable, Any]) -> list[str]:
-    """Names of the nodes that a pod with this selection may run on; nearly all share a few selections."""
-    key = ("usable", repr(selection))
-    found: list[str] | None = memo.get(key)
-    if found is None:
-        found = memo[key] = [node.name for node in nodes if unfit(node, selection) is None]
-    return found
-
-
-def _reservation(
-    deployment: ManagedDeployment, node: str, gpus: int, memory_bytes: int, *, top_up: bool = False
-) -> Claim:
-    return Claim(
-        holder=deployment.owner,
-        owner=deployment.owner,
-        node=node,
-        resource_name=deployment.resource_name,
-        gpus=gpus,
-        memory_bytes=memory_bytes,
-        group=deployment.group,
-        reserved=True,
-        top_up=top_up,
-    )
-
-
-def _free(node: Node, claims: Iterable[Claim], resource_name: str) -> int:
-    used = sum(claim.gpus for claim in claims if claim.resource_name == resource_name)
-    return max(0, node.extended.get(resource_name, 0) - used)
+    return isinstance(key, tuple) and key[0] in ("usable", _POSITION, *_BY_NAME)

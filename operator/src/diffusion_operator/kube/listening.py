@@ -67,6 +67,7 @@ async def listening_session(configuration: Configuration, listener: Listener) ->
         connector=aiohttp.TCPConnector(limit=0, ssl=_tls(configuration)),
         headers=headers,
         response_class=_listening_response(listener),
+        proxy=configuration.proxy,
         trust_env=False,
     )
 

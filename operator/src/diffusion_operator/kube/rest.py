@@ -12,7 +12,8 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import config as kube_config
@@ -63,7 +64,17 @@ async def load_configuration(settings: ClientSettings) -> Configuration:
         )
     else:
         kube_config.load_incluster_config(client_configuration=configuration)
+    configuration.proxy = configuration.proxy or _proxy_from_environment(configuration.host)
+    # Left on, the library looks for a proxy and reads ~/.netrc anew for every request, each in a thread.
+    configuration.client_session_kwargs = {"trust_env": False}
     return configuration
+
+
+def _proxy_from_environment(host: str) -> str | None:
+    """What HTTPS_PROXY and NO_PROXY say of this address, as for every other client of the API server."""
+    url = urlsplit(host)
+    proxy = getproxies().get(url.scheme)
+    return None if proxy is None or proxy_bypass(url.netloc) else proxy
 
 
 class RestKubeClient:

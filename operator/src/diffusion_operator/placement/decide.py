@@ -183,7 +183,13 @@ def _group(
     offer, group, plan = share.offer, share.offer.group, share.offer.plan
     old = next((item for item in offers.current if item.name == group.name), None)
     spare = budget.allows(share.gpus) and has_spare(
-        ledger, dd.key, found.resource_name, _roomy(group, plan), share.replicas, share.gpus
+        ledger,
+        dd.key,
+        found.resource_name,
+        group,
+        share.replicas,
+        gpus=share.gpus,
+        needed_bytes=needed_bytes(plan),
     )
     rollout = keep_running_rollout(old, plan.hash) or choose_rollout(
         dd.spec,
@@ -210,17 +216,15 @@ def _group(
         future=share.future,
         downgraded_from=offer.downgraded_from,
         mounts=found.mounts,
-        unlabelled=tuple(
-            f"{c.capacity.node.name}: {c.down}" for c in group.candidates if c.lost_label and offer.kept
-        ),
+        unlabelled=_unlabelled(group) if offer.kept else (),
         files_bytes=files_bytes(offers.facts) if offers.facts.model.source == "path" else 0,
     )
 
 
-def _roomy(group: Group, plan: Plan) -> Group:
-    """The group without the nodes on which a new pod could get a GPU with too little free memory."""
-    needed = needed_bytes(plan)
-    return replace(group, candidates=tuple(c for c in group.candidates if c.free_bytes >= needed))
+def _unlabelled(group: Group) -> tuple[str, ...]:
+    """Nodes whose labels no longer say what they are, on which pods run all the same."""
+    lost = [c for c in group.candidates if c.lost_label]
+    return tuple(f"{c.capacity.node.name}: {c.down}" for c in lost)
 
 
 def _field(error: BadRequest) -> str:

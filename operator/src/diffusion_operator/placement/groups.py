@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from diffusion_operator.api.names import distinct_slug, group_slug
 from diffusion_operator.api.quantities import parse_whole
 from diffusion_operator.api.spec import DiffusionDeploymentSpec
-from diffusion_operator.inventory.claims import NodeCapacity, pack
+from diffusion_operator.inventory.claims import NodeCapacity, pack, places
 from diffusion_operator.inventory.gpu_nodes import MeasuredRoom
 from diffusion_operator.inventory.hardware import MIB, gpu_labels, too_old
-from diffusion_operator.inventory.ledger import Ledger
+from diffusion_operator.inventory.ledger import Earlier, Ledger
 from diffusion_operator.inventory.matching import Unfit, unfit
 from diffusion_operator.inventory.objects import Node
 from diffusion_operator.inventory.pools import NodePool
@@ -111,7 +111,12 @@ class Group:
     @cached_property
     def free_nodes(self) -> tuple[GpuNode, ...]:
         """What can be used now, for the planner."""
-        return tuple(c.free_node for c in self.candidates if c.free)
+        return tuple([c.free_node for c in self.candidates if c.free])
+
+    @cached_property
+    def position(self) -> Mapping[str, int]:
+        """Where among the candidates a node is, by its name."""
+        return {c.capacity.node.name: place for place, c in enumerate(self.candidates)}
 
     @cached_property
     def future_nodes(self) -> tuple[GpuNode, ...]:
@@ -132,31 +137,23 @@ class Group:
         run stay on their GPUs, whatever else uses these now.
         """
         room = self._room(plan, future=future, staying=staying)
-        return len(pack(room, plan.gpus_per_replica, wanted))
+        return places((gpus for _, gpus in room), plan.gpus_per_replica, wanted)
 
-    def _room(self, plan: Plan, *, future: bool = False, staying: bool = False) -> dict[str, int]:
-        """GPUs of each node that pods of this plan could use."""
-        needed = needed_bytes(plan)
-        usable = [c for c in self.candidates if (c.future if future else staying or not c.down)]
-        gpus = {
-            c.capacity.node.name: (
-                c.capacity.free if future else c.keeping(needed, plan.hash) if staying else c.roomy(needed)
-            )
-            for c in usable
-        }
-        if not planned_host_bytes(plan):
-            return gpus
-        return {
-            name: gpus_with_memory(
-                plan, gpus[name], c.capacity.host_free_bytes if c.capacity.node.memory_bytes else None
-            )
-            for c in usable
-            if (name := c.capacity.node.name)
-        }
+    def _room(self, plan: Plan, *, future: bool = False, staying: bool = False) -> Iterator[tuple[str, int]]:
+        """Each node and its GPUs that pods of this plan could use."""
+        needed, host = needed_bytes(plan), planned_host_bytes(plan)
+        for c in self.candidates:
+            if not (c.future if future else staying or not c.down):
+                continue
+            gpus = c.capacity.free if future else c.keeping(needed, plan.hash) if staying else c.roomy(needed)
+            if host:
+                known = c.capacity.host_free_bytes if c.capacity.node.memory_bytes else None
+                gpus = gpus_with_memory(plan, gpus, known)
+            yield c.capacity.node.name, gpus
 
     def after(self, owner: str, plan: Plan, replicas: int, *, staying: bool = False) -> Group:
         """The group as it looks once `replicas` pods of `owner` follow `plan` on it."""
-        names = Counter(pack(self._room(plan, staying=staying), plan.gpus_per_replica, replicas))
+        names = Counter(pack(dict(self._room(plan, staying=staying)), plan.gpus_per_replica, replicas))
         return replace(
             self,
             candidates=tuple(c.minus(owner, plan, names[c.capacity.node.name]) for c in self.candidates),
@@ -223,30 +220,36 @@ def survey(
     found: Survey | None = ledger.memo.get(key)
     if found is None:
         # A view of the same nodes before some claims changed differs in the capacities alone.
-        before: Survey | None = ledger.memo.pop(("before", key), None)
+        earlier: Earlier | None = ledger.memo.pop(("before", key), None)
         found = ledger.memo[key] = (
             _survey(spec, ledger, resource, selection, terms)
-            if before is None
-            else _seen_through(before, ledger.capacity(None, resource))
+            if earlier is None
+            else _seen_through(earlier.made, ledger.capacity_of(earlier.nodes, resource))
         )
-    found = _named(found, current)
-    views = ledger.capacity(owner, resource)
-    return found if views is ledger.capacity(None, resource) else _seen_through(found, views)
+    return _seen_through(_named(found, current), ledger.own_capacity(owner, resource))
 
 
 def _seen_through(found: Survey, views: Iterable[NodeCapacity]) -> Survey:
-    by_name = {view.node.name: view for view in views}
-    return replace(found, groups=tuple(_seen_with(group, by_name) for group in found.groups))
+    """The survey with these views in the place of those that it has of the same nodes."""
+    return replace(found, groups=tuple(_seen_with(group, views) for group in found.groups))
 
 
-def _seen_with(group: Group, views: Mapping[str, NodeCapacity]) -> Group:
-    """The group with the capacities that one owner sees; unchanged where nothing differs."""
-    candidates = tuple(
-        c if views[c.capacity.node.name] is c.capacity else replace(c, capacity=views[c.capacity.node.name])
-        for c in group.candidates
-    )
-    same = all(one is other for one, other in zip(candidates, group.candidates, strict=True))
-    return group if same else replace(group, candidates=candidates)
+def _seen_with(group: Group, views: Iterable[NodeCapacity]) -> Group:
+    """The group with these views of its nodes; unchanged where nothing differs."""
+    position, old = group.position, group.candidates
+    differing = [
+        (place, view)
+        for view in views
+        if (place := position.get(view.node.name)) is not None and old[place].capacity is not view
+    ]
+    if not differing:
+        return group
+    candidates = list(old)
+    for place, view in differing:
+        candidates[place] = replace(old[place], capacity=view)
+    seen = replace(group, candidates=tuple(candidates))
+    vars(seen)["position"] = position  # the same nodes at the same places
+    return seen
 
 
 def _survey(

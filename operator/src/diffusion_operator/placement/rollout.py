@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diffusion_operator.api.spec import DiffusionDeploymentSpec
-from diffusion_operator.inventory.claims import pack
+from diffusion_operator.inventory.claims import places
 from diffusion_operator.inventory.ledger import Ledger
 from diffusion_operator.placement.decision import CurrentGroup, Rollout
 from diffusion_operator.placement.groups import Group
@@ -31,8 +31,17 @@ def choose_rollout(
     return Rollout("RollingUpdate", max_surge=0, max_unavailable=min(needed, replicas))
 
 
-def has_spare(ledger: Ledger, owner: str, resource: str, group: Group, replicas: int, gpus: int) -> bool:
-    """Whether one more pod fits beside `replicas` pods.
+def has_spare(
+    ledger: Ledger,
+    owner: str,
+    resource: str,
+    group: Group,
+    replicas: int,
+    *,
+    gpus: int,
+    needed_bytes: int,
+) -> bool:
+    """Whether one more pod fits beside `replicas` pods, each GPU of it with so many bytes free.
 
     The answer is the same before and after they are created.
 
@@ -43,10 +52,14 @@ def has_spare(ledger: Ledger, owner: str, resource: str, group: Group, replicas:
     held = len(claims)
     if held > replicas and sum(claim.gpus for claim in claims) >= (replicas + 1) * gpus:
         return True
-    usable = {c.capacity.node.name for c in group.candidates if not c.down}
-    free = {view.node.name: view.free for view in ledger.capacity(None, resource) if view.node.name in usable}
-    missing = max(0, replicas - held)
-    return len(pack(free, gpus, missing + 1)) > missing
+    own = ledger.nodes_of(owner)
+    free = (
+        ledger.free_on(name, resource) if (name := c.capacity.node.name) in own else c.capacity.free
+        for c in group.candidates
+        if not c.down and c.free_bytes >= needed_bytes
+    )
+    more = max(0, replicas - held) + 1
+    return places(free, gpus, more) >= more
 
 
 def keep_running_rollout(current: CurrentGroup | None, plan_hash: str) -> Rollout | None:

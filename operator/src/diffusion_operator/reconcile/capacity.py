@@ -13,13 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from diffusion_operator.inventory.gpu_nodes import GpuNodeReport, trusted_reports
-from diffusion_operator.inventory.ledger import (
-    Ledger,
-    build_ledger,
-    with_foreign,
-    with_owners,
-    with_reports,
-)
+from diffusion_operator.inventory.ledger import Ledger
+from diffusion_operator.inventory.ledger_build import build_ledger, with_foreign, with_owners, with_reports
 from diffusion_operator.inventory.objects import ManagedDeployment, Node, Pod
 from diffusion_operator.inventory.promised import as_promised, gpus_of
 from diffusion_operator.inventory.quota import Quota, quota_uses
@@ -83,7 +78,8 @@ class Capacity:
         displaced = self._ledger.displaced(touched)
         if displaced:  # a pod was bound where another owner's reservation lay
             self._ledger = self._with({_identity(owner) for owner in displaced})
-        if touched and (self._ledger.unplaced or self._ledger.displaced(touched)):
+            displaced = self._ledger.displaced(touched)
+        if touched and (self._ledger.unplaced or displaced):
             # Only together do they find their places.
             self._ledger = self._build()
             self._built_s = self._monotonic()

@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 # A crowd of new deployments gets its children first; its Events follow at this pace.
 EVENTS_PER_S = 10.0
 EVENTS_AT_ONCE = 50
-# And at this one while more deployments are due than are being worked on: each Event costs the API server as
-# much as a child does.
+# And at this one while more deployments are due than are being worked on: four Events are half of what the
+# status of a new deployment costs the API server, and nobody waits for them.
 EVENTS_PER_S_IN_A_CROWD = 1.0
 LONGEST_LINE = 5000
 PAUSES_S = (1.0, 5.0)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from diffusion_operator.inventory.claims import pack
-from diffusion_operator.inventory.ledger import Ledger, build_ledger
+from diffusion_operator.inventory.ledger import Ledger
+from diffusion_operator.inventory.ledger_build import build_ledger
 from diffusion_operator.inventory.objects import ManagedDeployment, parse_node, parse_pod
 from diffusion_operator.inventory.selection import NodeSelection
 from wrappers import NodeBuilder, PodBuilder

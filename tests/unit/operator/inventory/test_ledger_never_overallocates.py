@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffusion_operator.inventory.claims import pack
-from diffusion_operator.inventory.ledger import build_ledger
+from diffusion_operator.inventory.ledger_build import build_ledger
 from diffusion_operator.inventory.objects import ManagedDeployment, Node, Pod
 
 GPU = "nvidia.com/gpu"

@@ -8,7 +8,7 @@ import pytest
 
 from diffusion_operator.inventory.claims import NodeCapacity
 from diffusion_operator.inventory.gpu_nodes import MeasuredRoom, parse_gpu_node
-from diffusion_operator.inventory.ledger import build_ledger, with_reports
+from diffusion_operator.inventory.ledger_build import build_ledger, with_reports
 from diffusion_operator.inventory.objects import parse_node, parse_pod
 from diffusion_operator.inventory.requests import BadObject
 from wrappers import GpuNodeBuilder, NodeBuilder, PodBuilder, agent_pod

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from diffusion_operator.api.deployment import DiffusionDeployment
-from diffusion_operator.inventory.ledger import build_ledger
+from diffusion_operator.inventory.ledger_build import build_ledger
 from diffusion_operator.inventory.objects import parse_node
 from diffusion_operator.placement.decide import decide
 from diffusion_operator.placement.facts import pod_claims
