@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster import model_source
 from cluster.room import DEPLOYMENT_LABEL, READY_SECONDS, Room, is_true, manifest
 from cluster.watching import EVERYWHERE, State, await_state
 from localcluster.commands import start_cluster_with_images, stop_cluster
@@ -86,7 +87,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     try:
         running, images = start_cluster_with_images(TEST_CLUSTER)
         restrict(running, OPERATOR_NAMESPACE)
-        install(running, images)
+        install(running, images, hubEndpoint=model_source.ADDRESS)
         set_gpus(running, GPUS)
         _begin(running, request.session.items)
         yield running

@@ -1,4 +1,6 @@
-"""A model hub and an S3-compatible store on loopback, for one folder of files, with faults on demand.
+"""A model hub and an S3-compatible store for one folder of files, with faults on demand.
+
+Tests serve on loopback; `python loopback_hub.py FOLDER PORT` serves a folder from a pod, with Python alone.
 
 The hub speaks what huggingface_hub asks: the model API with file metadata, HEAD and GET of /resolve/ with LFS
 headers and ranges. The store speaks ListObjectsV2 and GET with ranges and If-Match.
@@ -8,12 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import threading
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -55,8 +59,7 @@ class Loopback:
 @contextmanager
 def serving(loopback: Loopback) -> Iterator[Loopback]:
     """It answers inside."""
-    handler = type("Handler", (_Handler,), {"loopback": loopback})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = _server(loopback, ("127.0.0.1", 0))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     loopback.url = f"http://127.0.0.1:{server.server_address[1]}"
@@ -66,6 +69,17 @@ def serving(loopback: Loopback) -> Iterator[Loopback]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def _server(loopback: Loopback, address: tuple[str, int]) -> ThreadingHTTPServer:
+    return ThreadingHTTPServer(address, type("Handler", (_Handler,), {"loopback": loopback}))
+
+
+def main(folder: str, port: str) -> None:
+    """Until it is killed."""
+    root = Path(folder)
+    files = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    _server(Loopback(files), ("", int(port))).serve_forever()
 
 
 def git_sha1(data: bytes) -> str:
@@ -189,3 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.loopback.sent_bytes += len(body)
         if cut is not None:
             self.close_connection = True
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -49,9 +49,14 @@ def image_values(images: ProductImages) -> list[str]:
     return values
 
 
-def install(cluster: Cluster, images: ProductImages) -> str:
-    """Install or upgrade the chart and wait for the operator; returns the chart's notes."""
+def install(cluster: Cluster, images: ProductImages, **more: str) -> str:
+    """Install or upgrade the chart, with further values of `engine`, and wait for the operator.
+
+    Returns the chart's notes.
+    """
     values = image_values(images)
+    for name, value in more.items():
+        values += ["--set", f"engine.{name}={value}"]
     with step("helm install of charts/diffusion-operator"):
         words = [
             "upgrade",
