@@ -109,11 +109,13 @@ def _picture_file(width: int, height: int) -> bytes:
     return file.getvalue()
 
 
-EDIT_SIZE = {"width": 128, "height": 192}
-CLIP: dict[str, Any] = {"width": 32, "height": 48, "frames": 9, "negative_prompt": "blue"}
-"""18 tokens of the small Wan transformers: gloo gathers equal parts of a clip only, NCCL any."""
-CLIP_OF_PICTURE = CLIP | {"input_images": (_picture_file(32, 48),)}
-LTX_CLIP: dict[str, Any] = CLIP | {"height": 64, "fps": 24.0}
+EDIT_SIZE = {"width": 192, "height": 448}
+"""21 tokens; with the 247 and 256 of the pictures as their pipelines scale them, four ranks get equal parts:
+gloo gathers no others."""
+CLIP: dict[str, Any] = {"width": 32, "height": 64, "frames": 9, "negative_prompt": "blue"}
+"""24 tokens of the small Wan transformers: gloo gathers equal parts of a clip only, NCCL any."""
+CLIP_OF_PICTURE = CLIP | {"input_images": (_picture_file(32, 64),)}
+LTX_CLIP: dict[str, Any] = CLIP | {"fps": 24.0}
 PARITY: dict[str, ParityFamily] = {
     "qwen-image": ParityFamily(_true_cfg),
     "qwen-image edit": ParityFamily(
@@ -124,7 +126,7 @@ PARITY: dict[str, ParityFamily] = {
     ),
     "qwen-image edit plus": ParityFamily(
         _edit,
-        EDIT_SIZE | {"input_images": (_picture_file(90, 64), _picture_file(32, 64))},
+        EDIT_SIZE | {"input_images": (_picture_file(90, 64), _picture_file(64, 64))},
         parts=_edit_processor,
         like="qwen-image",
     ),

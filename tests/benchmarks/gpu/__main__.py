@@ -29,7 +29,7 @@ def main() -> int:
             _write_folder(args)
         request = _request(args)
         start = time.monotonic()
-        row = ROWS[args.row](Room(folder, request, Path(scratch), args.repeats))
+        row = ROWS[args.row](Room(folder, request, Path(scratch), args.repeats, args.vae_tile_size))
     document = {
         "row": args.row,
         "model": args.model,
@@ -56,6 +56,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--height", type=int, default=1024)
     parser.add_argument("--frames", type=int, default=1)
+    parser.add_argument("--fps", type=float, help="frames a second, where the model computes with them")
+    parser.add_argument("--vae-tile-size", type=int, help="of decodes while warming up")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--guidance-scale", type=float, default=4.0)
     parser.add_argument("--repeats", type=int, default=3)
@@ -72,7 +74,9 @@ def _request(args: argparse.Namespace) -> dict[str, Any]:
         "guidanceScale": args.guidance_scale,
         "seed": 1,
     }
-    return request | ({"frames": args.frames} if args.frames > 1 else {})
+    if args.frames > 1:
+        request["frames"] = args.frames
+    return request | ({} if args.fps is None else {"fps": args.fps})
 
 
 def _write_folder(args: argparse.Namespace) -> None:

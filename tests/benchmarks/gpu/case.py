@@ -6,6 +6,7 @@ differs is what is measured: who placed, compiled and moved the weights. Decodin
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -15,14 +16,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from PIL import Image
 
 from diffusion_runtime.generation.build import BuiltPipeline, build
+from diffusion_runtime.generation.call import WithSound
 from diffusion_runtime.generation.families import CALLS
 from diffusion_runtime.generation.messages import PictureRequest
 from diffusion_runtime.generation.picture import draw_latents
 from diffusion_runtime.generation.warm import warm
 from diffusion_runtime.loading.folder import open_folder
+from diffusion_runtime.loading.picture_text import PictureTextProcessor
 from diffusion_runtime.planning.documents import Execution, Shape
 
 Runner = Literal["engine", "diffusers", "diffusers compiled", "diffusers group offload"]
@@ -88,7 +93,7 @@ def run(case: Case) -> Result:
     """Load, warm up, repeat."""
     device = torch.device("cuda", 0)
     torch.cuda.set_device(device)
-    request = PictureRequest.model_validate(case.request)
+    request = _request(case)
     start = time.monotonic()
     ours = case.runner == "engine"
     pipeline, once = _engine(case, request, device) if ours else _diffusers(case, request, device)
@@ -120,6 +125,22 @@ def run(case: Case) -> Result:
     )
 
 
+def _request(case: Case) -> PictureRequest:
+    """With as many pictures as the model must be given; JSON carries none."""
+    request = PictureRequest.model_validate(case.request)
+    needed = open_folder(Path(case.folder)).family.input_images[0]
+    return request.model_copy(update={"input_images": (_picture(request.width, request.height),) * needed})
+
+
+def _picture(width: int, height: int) -> bytes:
+    """Colours that change along both sides, as a file."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    pixels = np.stack([columns % 256, rows % 256, (rows + columns) % 256], axis=-1)
+    file = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
 def _engine(
     case: Case, request: PictureRequest, device: torch.device
 ) -> tuple[Any, Callable[[], torch.Tensor]]:
@@ -136,9 +157,18 @@ def _diffusers(
     from diffusers import DiffusionPipeline
 
     family = CALLS[open_folder(Path(case.folder)).family.pipeline_class]
+    # Without torchvision diffusers cannot load this one; what it reads is the same.
+    reader = Path(case.folder) / "processor"
+    parts = {"processor": PictureTextProcessor.from_pretrained(str(reader))} if reader.is_dir() else {}
     pipeline = DiffusionPipeline.from_pretrained(
-        case.folder, torch_dtype=torch.bfloat16, local_files_only=True, use_safetensors=True
+        case.folder,
+        torch_dtype=torch.bfloat16,
+        local_files_only=True,
+        use_safetensors=True,
+        **dict.fromkeys(parts),
     )
+    for name, part in parts.items():
+        setattr(pipeline, name, part)
     pipeline.set_progress_bar_config(disable=True)
     if case.runner == "diffusers group offload":
         for name, part in pipeline.components.items():
@@ -158,7 +188,8 @@ def _diffusers(
 
     def once() -> torch.Tensor:
         with torch.inference_mode():
-            return family.call(pipeline, request, device, "latent", lambda _: None)
+            result = family.call(pipeline, request, device, "latent", lambda _: None)
+        return result.frames if isinstance(result, WithSound) else result
 
     return pipeline, once
 

@@ -21,6 +21,14 @@ from builders.meta_models import instantiate
 from diffusion_runtime.models.catalog import PUBLISHED
 
 SHARD_BYTES = 4 * 2**30
+PICTURE_IDS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+"""Words of the small tokenizer that a text encoder looks for."""
+PUBLISHED_PIXELS = {"min_pixels": 56 * 56, "max_pixels": 12_845_056}
+"""What Qwen-Image-Edit's processor makes of a picture at most and at least."""
+PUBLISHED_SETTINGS = {
+    "AutoencoderKLLTX2Video": {"spatial_compression_ratio": 32, "temporal_compression_ratio": 8},
+}
+"""What the class would guess otherwise, wrongly: 64 and 16, with a quarter of the tokens in space."""
 DIFFUSERS_NAME, TRANSFORMERS_NAME = "diffusion_pytorch_model", "model"
 
 
@@ -45,7 +53,29 @@ def write_full_size(model_id: str, small: Path, folder: Path, device: torch.devi
         _write_config(module, target, small / part.name)
         name = DIFFUSERS_NAME if hasattr(module, "save_config") else TRANSFORMERS_NAME
         _write_weights(module, target, name, device, generator)
+    _fit_readers(folder)
     shutil.copy(small / "model_index.json", folder / "model_index.json")
+
+
+def _fit_readers(folder: Path) -> None:
+    """What reads pictures comes from the small folder: make it cut them as the full-size encoders expect."""
+    for name, encoder in (("image_processor", "image_encoder"), ("processor", "text_encoder")):
+        file = folder / name / "preprocessor_config.json"
+        if not file.is_file():
+            continue
+        reader = json.loads(file.read_text())
+        config = json.loads((folder / encoder / "config.json").read_text())
+        if encoder == "image_encoder":
+            side = config["image_size"]
+            reader |= {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+        else:
+            vision = config["vision_config"]
+            reader |= {"patch_size": vision["patch_size"], "merge_size": vision["spatial_merge_size"]}
+            reader |= {"temporal_patch_size": vision["temporal_patch_size"]} | PUBLISHED_PIXELS
+            if "size" in reader:
+                least, most = PUBLISHED_PIXELS.values()
+                reader["size"] = {"shortest_edge": least, "longest_edge": most}
+        file.write_text(json.dumps(reader, indent=1))
 
 
 def _write_config(module: Any, target: Path, small: Path) -> None:
@@ -56,7 +86,8 @@ def _write_config(module: Any, target: Path, small: Path) -> None:
         module.config.save_pretrained(target)
     file = target / "config.json"
     config, given = (json.loads((folder / "config.json").read_text()) for folder in (target, small))
-    config |= {key: value for key, value in given.items() if config.get(key) is None}
+    config |= {key: value for key, value in given.items() if config.get(key) is None or key in PICTURE_IDS}
+    config |= PUBLISHED_SETTINGS.get(type(module).__name__, {})
     file.write_text(json.dumps(config, indent=1))
 
 
@@ -97,7 +128,8 @@ def _shards(module: torch.nn.Module) -> Iterator[dict[str, torch.Tensor]]:
 def _random(key: str, like: torch.Tensor, device: torch.device, generator: torch.Generator) -> torch.Tensor:
     """Weights that keep activations finite: norms 1, vectors 0, matrices by their inputs."""
     if like.dim() < 2:
-        value = 1.0 if ("norm" in key and key.endswith("weight")) or key.endswith("gamma") else 0.0
+        ones = ("norm" in key and key.endswith("weight")) or key.endswith(("gamma", "latents_std"))
+        value = 1.0 if ones else 0.0
         return torch.full(like.shape, value, dtype=torch.bfloat16)
     spread = 0.5 / math.sqrt(like[0].numel())
     weights = torch.empty(like.shape, dtype=torch.bfloat16, device=device)

@@ -24,6 +24,7 @@ from diffusion_runtime.planning.documents import (
     Execution,
     Layout,
     Residency,
+    VaeSettings,
 )
 
 PROMPT = (
@@ -35,12 +36,15 @@ CASE_SECONDS = 420
 
 @dataclass(frozen=True)
 class Room:
-    """Where a row runs: the folder of the model, the request, and a place for files."""
+    """Where a row runs: the folder of the model, the request, and a place for files. `tile_size`: of the
+    engine's decodes while it warms up, for a clip whose whole decode does not fit; none is measured.
+    """
 
     folder: Path
     request: dict[str, Any]
     scratch: Path
     repeats: int
+    tile_size: int | None = None
 
 
 def forward_row(room: Room) -> dict[str, Any]:
@@ -160,6 +164,7 @@ def _execution(
         dtype=dict.fromkeys(residency, "bfloat16"),
         compile=CompileSettings(enabled=compiled),
         attention=AttentionSettings(backend=attention),
+        vae=VaeSettings(tiling=room.tile_size is not None, tile_size=room.tile_size),
     )
     return execution.to_dict()
 

@@ -13,10 +13,10 @@ PAGE = RESULTS / "engine-on-gpus.md"
 GIB = 2**30
 INTRO = """# The engine on real GPUs
 
-Random weights at full published size, one GPU, ours beside plain diffusers in one run; only ratios and each
+Random weights at full published size, ours beside plain diffusers in one run on one GPU; only ratios and each
 row's own milliseconds mean anything. Each line comes from one file in [gpu-rows](gpu-rows), which says the
 command, versions and every number. This page is made from those files by `make gpu-table`; a row is
-measured by `make bench-gpu ROW=… ARGS=…` on a machine with a GPU. Two GPUs: not measured here.
+measured by `make bench-gpu ROW=… ARGS=…` on a machine with a GPU.
 """
 FORWARD = """
 ## One forward, resident and compiled
@@ -43,6 +43,16 @@ segments of the allocator could expand.
 | model, size | GPU | weights | planned peak | measured | off by | planned time | measured |
 |---|---|---|---|---|---|---|---|
 """
+SEVERAL = """
+## Two GPUs of one host
+
+Measured by `diffusion-runtime bench --modes speed --layouts …`, one line after the other on one machine whose
+CPUs computed beside. The last column is the time of one GPU over that of the line. Other layouts and four
+GPUs: not measured here; `--layouts gpus=1,cfg=2,cfg=1+ulysses=2,cfg=2+fsdp` measures them.
+
+| model, size, steps | GPU | layout | planned peak | measured | off by | planned time | measured | faster |
+|---|---|---|---|---|---|---|---|---|
+"""
 LOADING = """
 ## From files to the GPU
 
@@ -59,10 +69,18 @@ def page() -> str:
     single = [row for row in rows if isinstance(row, dict)]
     forward = [line for row in single if row.get("row") in ("forward", "flash") for line in _forward(row)]
     layerwise = [_layerwise(row) for row in single if row.get("row") == "layerwise"]
-    memory = [_memory(entry) for row in rows if isinstance(row, list) for entry in row]
+    sweeps = [row for row in rows if isinstance(row, list)]
+    several = [line for row in sweeps if _of_several(row) for line in _several(row)]
+    memory = [_memory(entry) for row in sweeps if not _of_several(row) for entry in row]
     loading = [_loading(row) for row in single if "load_file_gb_per_s" in row]
-    parts = ((FORWARD, forward), (LAYERWISE, layerwise), (MEMORY, memory), (LOADING, loading))
-    return INTRO + "".join(head + "".join(lines) for head, lines in parts if lines)
+    parts = {
+        FORWARD: forward,
+        LAYERWISE: layerwise,
+        MEMORY: memory,
+        SEVERAL: several,
+        LOADING: loading,
+    }
+    return INTRO + "".join(head + "".join(lines) for head, lines in parts.items() if lines)
 
 
 def _forward(row: dict[str, Any]) -> list[str]:
@@ -106,12 +124,32 @@ def _layerwise(row: dict[str, Any]) -> str:
     )
 
 
+def _of_several(sweep: list[dict[str, Any]]) -> bool:
+    return any(entry["layout"] != "1 GPU" for entry in sweep)
+
+
+def _several(sweep: list[dict[str, Any]]) -> list[str]:
+    alone = next(entry for entry in sweep if entry["layout"] == "1 GPU")
+    return [
+        _line(
+            f"{entry['model']} {entry['size']}, {entry['steps']} steps",
+            entry["gpuProduct"],
+            entry["layout"],
+            *_peaks_and_times(entry),
+            f"**{alone['measuredRequestSeconds'] / entry['measuredRequestSeconds']:.2f}**",
+        )
+        for entry in sweep
+    ]
+
+
 def _memory(entry: dict[str, Any]) -> str:
+    what = f"{entry['model']} {entry['size']}"
+    return _line(what, entry["gpuProduct"], entry["residency"], *_peaks_and_times(entry))
+
+
+def _peaks_and_times(entry: dict[str, Any]) -> tuple[str, ...]:
     planned, measured = entry["plannedPeakBytes"], entry["measuredPeakBytes"]
-    return _line(
-        f"{entry['model']} {entry['size']}",
-        entry["gpuProduct"],
-        entry["residency"],
+    return (
         f"{planned / GIB:.1f} GiB",
         f"{measured / GIB:.1f} GiB",
         f"**{100 * (measured / planned - 1):+.1f} %**",

@@ -48,7 +48,10 @@ def _flash4() -> Any:
         raise _refusal("flash4", f"a Hopper GPU or newer, not {torch.cuda.get_device_name()}")
     kernel = import_module("flash_attn.cute").flash_attn_func
 
-    @torch.library.custom_op("diffusion_runtime::flash4", mutates_args=())
+    # Spelled out: torch reads the types of a signature where the module is, and there is no torch there.
+    schema = "(Tensor q, Tensor k, Tensor v, float? scale) -> Tensor"
+
+    @torch.library.custom_op("diffusion_runtime::flash4", mutates_args=(), schema=schema)
     def step(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | None) -> torch.Tensor:
         out = kernel(q.contiguous(), k.contiguous(), v.contiguous(), softmax_scale=scale)
         result: torch.Tensor = out[0] if isinstance(out, tuple) else out
