@@ -76,7 +76,8 @@ def slot_for(kinds: NodeKinds, gpus: int, replicas: int, intent: Intent) -> Slot
 def decide_count(problem: Problem, nodes: Sequence[GpuNode], replicas: int) -> CountDecision:
     """Plan every count worth looking at and choose one."""
     intent = problem.intent
-    most = min(most_gpus(nodes), intent.max_gpus_per_replica or most_gpus(nodes))
+    most = most_gpus(nodes)
+    most = min(most, intent.max_gpus_per_replica or most)
     counts: Sequence[int] = range(1, most + 1)
     if intent.gpus_per_replica is not None:
         counts = (intent.gpus_per_replica,)
