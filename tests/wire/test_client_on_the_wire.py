@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from kubernetes.aio.client import Configuration
 
+from diffusion_operator.kube.decoding import CHUNK
 from diffusion_operator.kube.errors import (
     AlreadyExists,
     Conflict,
@@ -69,14 +70,14 @@ async def test_every_request_carries_our_user_agent_and_token(cluster: Cluster) 
     assert cluster.calls == [("GET", "pods", 200)]
 
 
-async def test_a_long_list_comes_in_chunks_of_500(cluster: Cluster) -> None:
-    for number in range(1203):
+async def test_a_long_list_comes_in_chunks(cluster: Cluster) -> None:
+    for number in range(2 * CHUNK + 3):
         cluster.api.put("/api/v1/pods", {"metadata": {"name": f"p{number:04}", "namespace": "team"}})
     pods = await cluster.client.list(PODS)
-    assert len({pod["metadata"]["name"] for pod in pods}) == 1203
+    assert len({pod["metadata"]["name"] for pod in pods}) == 2 * CHUNK + 3
     tokens = [request.query.get("continue") for request in cluster.api.seen]
-    assert tokens == [None, "list-0/500", "list-0/1000"]
-    assert {request.query["limit"] for request in cluster.api.seen} == {"500"}
+    assert tokens == [None, f"list-0/{CHUNK}", f"list-0/{2 * CHUNK}"]
+    assert {request.query["limit"] for request in cluster.api.seen} == {str(CHUNK)}
 
 
 async def test_selectors_and_namespace_reach_the_server(cluster: Cluster) -> None:
@@ -88,11 +89,11 @@ async def test_selectors_and_namespace_reach_the_server(cluster: Cluster) -> Non
 
 
 async def test_a_list_whose_token_expired_starts_again_from_the_beginning(cluster: Cluster) -> None:
-    for number in range(600):
+    for number in range(CHUNK + 3):
         cluster.api.put("/api/v1/pods", {"metadata": {"name": f"p{number:04}", "namespace": "team"}})
     cluster.api.faults.append((410, {}))
-    assert len(await cluster.client.list(PODS)) == 600
-    assert [request.query.get("continue") for request in cluster.api.seen] == [None, None, "list-0/500"]
+    assert len(await cluster.client.list(PODS)) == CHUNK + 3
+    assert [request.query.get("continue") for request in cluster.api.seen] == [None, None, f"list-0/{CHUNK}"]
 
 
 async def test_a_list_that_is_gone_twice_is_an_error(cluster: Cluster) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from kubernetes.aio.client import Configuration
 
+from diffusion_operator.kube.decoding import CHUNK
 from diffusion_operator.kube.resources import DIFFUSION_DEPLOYMENTS
 from diffusion_operator.kube.rest import ClientSettings, RestKubeClient
 from diffusion_operator.reconcile.keys import CAPACITY, DeploymentKey, Key
@@ -141,7 +142,7 @@ async def test_only_labelled_children_are_asked_for_and_lists_are_chunked(tmp_pa
         for collection in set(WATCHED) - {DDS, NODES, GPU_NODES, PODS, QUOTAS, CLAIMS, VOLUMES}:
             assert lists[collection]["labelSelector"] == "app.kubernetes.io/managed-by=diffusion-operator"
         assert "labelSelector" not in lists[DDS]
-        assert {query["limit"] for query in lists.values()} == {"500"}
+        assert {query["limit"] for query in lists.values()} == {str(CHUNK)}
         watches = [seen.query for seen in watched.api.seen if seen.query.get("watch") == "true"]
         assert {query["timeoutSeconds"] for query in watches} == {"300"}
         assert {query["allowWatchBookmarks"] for query in watches} == {"true"}

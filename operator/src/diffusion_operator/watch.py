@@ -15,6 +15,7 @@ from typing import Any
 import kopf
 
 from diffusion_operator.api.names import API_GROUP, FIELD_MANAGER
+from diffusion_operator.kube.decoding import CHUNK
 from diffusion_operator.kube.listening import listening_session
 from diffusion_operator.kube.resources import (
     LABELLED,
@@ -63,7 +64,7 @@ def build_settings() -> kopf.OperatorSettings:
     settings.watching.connect_timeout = 30
     settings.watching.inactivity_timeout = 70  # bookmarks come about every 60 s
     settings.watching.reconnect_backoff = 1.5
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = CHUNK
     for resource in LABELLED:
         settings.watching.label_selectors[resource.plural] = OURS_SELECTOR
     settings.watching.field_selectors[PODS.plural] = UNFINISHED_SELECTOR

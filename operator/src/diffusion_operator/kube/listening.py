@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import aiohttp
 from kubernetes.aio.client import Configuration
 
+from diffusion_operator.kube import decoding
 from diffusion_operator.kube.resources import JsonObject
 
 
@@ -101,8 +102,11 @@ def _listening_response(listener: Listener) -> type[aiohttp.ClientResponse]:
             return self
 
         async def json(self, **options: Any) -> Any:
-            body = await super().json(**options)
-            if self.status != 200 or not isinstance(body, dict) or not isinstance(body.get("items"), list):
+            if self.status != 200:
+                return await super().json(**options)
+            content = await self.read()
+            body = decoding.parse(content) if content.strip() else None
+            if not isinstance(body, dict) or not isinstance(body.get("items"), list):
                 return body
             path, metadata = self.url.path, body.get("metadata") or {}
             # A list that breaks off starts again without `continue`.
@@ -148,7 +152,7 @@ class _Heard:
     def _passed(self, line: bytes) -> bytes | None:
         """What the library is given for a line; None for an error, which ends the stream."""
         try:
-            event = json.loads(line)
+            event = decoding.parse(line)
             kind = event["type"]
         except (ValueError, TypeError, KeyError):
             self._listener.refused(self._path, 0, "a line of the stream is no event")

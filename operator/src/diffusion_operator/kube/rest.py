@@ -20,6 +20,7 @@ from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
 
 from diffusion_operator.api.names import FIELD_MANAGER
+from diffusion_operator.kube import decoding
 from diffusion_operator.kube.client import ListTaker
 from diffusion_operator.kube.errors import ApiError, Gone, NotFound, Unreachable, error_from_answer
 from diffusion_operator.kube.resources import (
@@ -31,7 +32,6 @@ from diffusion_operator.kube.resources import (
 )
 from diffusion_operator.kube.throttle import TokenBucket
 
-LIST_CHUNK = 500
 # With a parameter the library sends our text as it is; without, it would escape it once more.
 APPLY = "application/apply-patch+yaml; charset=utf-8"
 # A JSON escape of half a character, which YAML does not know; an escaped backslash comes first.
@@ -131,7 +131,7 @@ class RestKubeClient:
         label_selector: str | None = None,
         field_selector: str | None = None,
     ) -> str:
-        query = {"limit": str(LIST_CHUNK)}
+        query = {"limit": str(decoding.CHUNK)}
         if label_selector is not None:
             query["labelSelector"] = label_selector
         if field_selector is not None:
@@ -349,7 +349,7 @@ def _retry_after(header: str | None) -> float | None:
 
 def _json_object(request: str, content: bytes) -> JsonObject:
     try:
-        answer = json.loads(content)
+        answer = decoding.parse(content)
     except ValueError as error:
         raise Unreachable(f"{request}: the answer is not whole JSON ({len(content)} bytes)") from error
     if not isinstance(answer, dict):

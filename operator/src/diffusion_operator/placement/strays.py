@@ -39,12 +39,12 @@ def with_strays(
         if product is None:
             continue
         home = next((g for g in found.groups if g.name == old.name and g.product == product), None)
-        known = {c.capacity.node.name for c in home.candidates} if home else set()
+        known = home.position if home else {}
         held = ledger.held(owner, found.resource_name, old.name)
-        names = {claim.node for claim in held if claim.plan_hash == old.plan.hash} - known
+        names = {claim.node for claim in held if claim.plan_hash == old.plan.hash and claim.node not in known}
         strays = [
             stray
-            for view in ledger.capacity(owner, found.resource_name)
+            for view in (ledger.own_capacity(owner, found.resource_name) if names else ())
             if view.node.name in names and (stray := _stray(view, spec, found, product)) is not None
         ]
         if strays:

@@ -45,6 +45,8 @@ async def work(queue: KeyedQueue[Key], reconciler: Reconciler, metrics: Metrics)
             await _serve(key, queue, reconciler, metrics)
         finally:
             queue.done(key)
+        # Where nothing is to be written a reconcile may never wait, and then nor would a thousand in a row.
+        await asyncio.sleep(0)
 
 
 async def _serve(key: Key, queue: KeyedQueue[Key], reconciler: Reconciler, metrics: Metrics) -> None:
