@@ -100,12 +100,10 @@ def variables(container: Object) -> set[str]:
 def test_a_hub_s_model_in_the_pod_s_own_volume(room: Room) -> None:
     room.apply(manifest("hub", model={"source": HUB}, parallelism={"gpusPerReplica": 1}))
     dd = room.await_ready("hub")
-    assert (dd["status"]["plan"]["model"], condition(dd, "ModelCached")["status"]) == (
-        f"tiny/qwen@{COMMIT}",
-        "True",
-    )
+    assert (dd["status"]["plan"]["model"], condition(dd, "ModelCached")["status"]) == ("tiny/qwen", "True")
     (pod,) = room.pods("hub")
-    (fetched,) = pod["status"]["initContainerStatuses"]
+    (fetch,), (fetched,) = pod["spec"]["initContainers"], pod["status"]["initContainerStatuses"]
+    assert fetch["command"][-2:] == ["--revision", COMMIT]
     assert fetched["state"]["terminated"]["exitCode"] == 0
     (engine,) = pod["spec"]["containers"]
     assert not variables(engine) & {"HF_ENDPOINT", "HF_TOKEN"}
