@@ -114,6 +114,8 @@ EDIT_SIZE = {"width": 192, "height": 448}
 gloo gathers no others."""
 CLIP: dict[str, Any] = {"width": 32, "height": 64, "frames": 9, "negative_prompt": "blue"}
 """24 tokens of the small Wan transformers: gloo gathers equal parts of a clip only, NCCL any."""
+PACKED_CLIP = CLIP | {"width": 64}
+"""12 tokens where the VAE packs pixels."""
 CLIP_OF_PICTURE = CLIP | {"input_images": (_picture_file(32, 64),)}
 LTX_CLIP: dict[str, Any] = CLIP | {"fps": 24.0}
 PARITY: dict[str, ParityFamily] = {
@@ -137,6 +139,7 @@ PARITY: dict[str, ParityFamily] = {
     "wan-i2v": ParityFamily(_clip_of_picture, CLIP_OF_PICTURE, like="wan"),
     "wan-2.2": ParityFamily(_clip, CLIP, like="wan"),
     "wan-2.2-i2v": ParityFamily(_clip_of_picture, CLIP_OF_PICTURE, like="wan"),
+    "wan-2.2-5b": ParityFamily(_clip, PACKED_CLIP, like="wan"),
     "ltx-2": ParityFamily(_ltx_2, LTX_CLIP),
 }
 

@@ -51,6 +51,9 @@ WAN_TRANSFORMER: dict[str, Any] = {
     "rope_max_seq_len": 32,
 }
 WAN_VAE: dict[str, Any] = {"base_dim": 4, "z_dim": 16, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1}
+PACKED_VAE: dict[str, Any] = WAN_VAE | {
+    "in_channels": 12, "out_channels": 12, "patch_size": 2, "is_residual": True, "scale_factor_spatial": 16,
+}  # fmt: skip
 LTX_TRANSFORMER: dict[str, Any] = {
     "in_channels": 4, "out_channels": 4, "num_attention_heads": 2, "attention_head_dim": 8,
     "cross_attention_dim": 16, "audio_in_channels": 4, "audio_out_channels": 4,
@@ -129,6 +132,21 @@ def wan_two_experts_image_to_video(folder: Path) -> None:
     ).save_pretrained(folder)
 
 
+def wan_token_times(folder: Path) -> None:
+    """Wan 2.2's 5B model: a time for every token, and a VAE that packs two pixels a side."""
+    channels = PACKED_VAE["z_dim"]
+    WanPipeline(
+        **_wan_parts() | {"vae": _packed_vae()},
+        transformer=_wan_transformer(in_channels=channels, out_channels=channels),
+        expand_timesteps=True,
+    ).save_pretrained(folder)
+
+
+def _packed_vae() -> AutoencoderKLWan:
+    torch.manual_seed(0)
+    return AutoencoderKLWan(**PACKED_VAE)
+
+
 def ltx_2(folder: Path) -> None:
     """LTX-2: a transformer for picture and sound, Gemma with its connectors, two VAEs, a vocoder."""
     torch.manual_seed(3)
@@ -203,5 +221,6 @@ SMALL_VIDEOS: dict[str, Callable[[Path], None]] = {
     "wan-i2v": wan_image_to_video,
     "wan-2.2": wan_two_experts,
     "wan-2.2-i2v": wan_two_experts_image_to_video,
+    "wan-2.2-5b": wan_token_times,
     "ltx-2": ltx_2,
 }

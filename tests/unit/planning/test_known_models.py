@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from builders.asking import Answers, Nodes, Plans
+from diffusion_runtime.models import wan
 from diffusion_runtime.models.catalog import facts_for, family_named, known_models
+from diffusion_runtime.models.wan_published import WAN_2_2_TI2V_5B
 from diffusion_runtime.planning.facts import ModelFacts
 
 EVERY = pytest.mark.parametrize("model", known_models())
@@ -65,6 +67,20 @@ def test_two_experts_and_the_parts_of_a_sound_model() -> None:
     )
     kinds = {component.kind for component in facts_for("Lightricks/LTX-2").components}
     assert {"transformer", "textEncoder", "vae", "vocoder", "upsampler"} <= kinds
+
+
+def test_a_vae_that_packs_pixels_makes_tokens_twice_as_wide() -> None:
+    packed, plain = (
+        facts_for("Wan-AI/Wan2.2-TI2V-5B-Diffusers"),
+        facts_for("Wan-AI/Wan2.1-T2V-1.3B-Diffusers"),
+    )
+    assert (packed.sizes.multiple, plain.sizes.multiple) == (32, 16)
+    assert packed.denoise.token_pixels == 2 * plain.denoise.token_pixels
+    config = WAN_2_2_TI2V_5B.part("transformer").config
+    alone = wan.denoise_facts(config, packed.sizes.multiple)
+    more = packed.denoise.eager.bytes_per_token - alone.eager.bytes_per_token
+    assert more == pytest.approx(62 * 24 * 128)
+    assert any("not measured" in note for note in packed.notes)
 
 
 def test_only_models_that_need_it_are_guided() -> None:

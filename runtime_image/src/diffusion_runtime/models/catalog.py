@@ -34,6 +34,7 @@ PUBLISHED: dict[str, tuple[str, Inventory, _Build, Shape]] = {
     "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers": (wan.NAME, wans.WAN_I2V_14B, wan.build, wan.SHAPE_720P),
     "Wan-AI/Wan2.2-T2V-A14B-Diffusers": (wan.NAME, wans.WAN_2_2_T2V_A14B, wan.build, wan.SHAPE_720P),
     "Wan-AI/Wan2.2-I2V-A14B-Diffusers": (wan.NAME, wans.WAN_2_2_I2V_A14B, wan.build, wan.SHAPE_720P),
+    "Wan-AI/Wan2.2-TI2V-5B-Diffusers": (wan.NAME, wans.WAN_2_2_TI2V_5B, wan.build, wan.SHAPE_5B),
     "Tongyi-MAI/Z-Image": (z_image.NAME, z_image.Z_IMAGE, z_image.build, z_image.DEFAULT_SHAPE),
     "Tongyi-MAI/Z-Image-Turbo": (z_image.NAME, z_image.Z_IMAGE, z_image.turbo, z_image.TURBO_SHAPE),
     "black-forest-labs/FLUX.1-dev": (flux.NAME, flux.FLUX_1_DEV, flux.build, flux.DEFAULT_SHAPE),

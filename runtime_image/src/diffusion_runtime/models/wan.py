@@ -5,10 +5,14 @@ Coefficients are fitted on the 480p cells of 81 frames of the 1.3B and 14B model
 in its feed-forward part (8.70 bytes a channel, 4 a hidden unit); compiled, the hidden units are written once.
 Tensor parallelism is not offered: the class has no plan for it. The VAE stays in float32, as its publisher
 runs it.
+
+Wan 2.2's 5B model (TI2V) has a VAE that packs pixels and a time for every token. What these cost is counted
+from the classes and not measured; it is drawn from a prompt alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from diffusion_runtime.models.encoders import t5_encoder
@@ -30,6 +34,7 @@ FRAMES_PER_LATENT = 4
 ROPE_POSITIONS = 1024
 DEFAULT_SHAPE = Shape(width=832, height=480, frames=81, steps=50)
 SHAPE_720P = Shape(width=1280, height=720, frames=81, steps=50)
+SHAPE_5B = Shape(width=1280, height=704, frames=121, steps=50)
 
 _ATTENTION_BYTES_PER_CHANNEL = 22.24
 _FFN_BYTES_PER_CHANNEL = 8.70
@@ -41,6 +46,11 @@ _FIXED_BYTES_PER_CHANNEL = 16_700.0
 _GAP_SHARE = 0.551
 _COMPILED_GAP_SHARE = 0.713
 _LAUNCH_SECONDS_PER_BLOCK = 1.2e-3
+_TOKEN_TIMES_BYTES_PER_CHANNEL = 62
+"""With a time for every token: 14 bytes of its modulation in bfloat16 for the whole forward; a block makes it
+float32, 24 bytes, and adds its own, 24 more."""
+_TOKEN_TIMES_MATMULS = 7
+"""Squares of the channels that a token's time is multiplied by, once a forward."""
 _ELEMENTWISE_SECONDS = 1.04e-10
 _COMPILED_ELEMENTWISE_SECONDS = 2.54e-11
 
@@ -48,7 +58,8 @@ _COMPILED_ELEMENTWISE_SECONDS = 2.54e-11
 def build(inventory: Inventory, model: ModelRef, default_shape: Shape | None = None) -> ModelFacts:
     """Facts of a Wan pipeline. KeyError names a config key that is missing."""
     transformer, vae = inventory.part("transformer"), inventory.part("vae")
-    pixels = 2 ** len(vae.config["temperal_downsample"]) * int(transformer.config["patch_size"][1])
+    packed = packs(vae.config)
+    pixels = 2 ** len(vae.config["temperal_downsample"]) * packed * int(transformer.config["patch_size"][1])
     names = [part.name for part in inventory.parts]
     return ModelFacts(
         model=model,
@@ -56,7 +67,7 @@ def build(inventory: Inventory, model: ModelRef, default_shape: Shape | None = N
         guided_by_default=True,
         default_shape=default_shape or DEFAULT_SHAPE,
         sizes=SizeRule(multiple=pixels, frame_multiple=FRAMES_PER_LATENT),
-        denoise=denoise_facts(transformer.config, pixels),
+        denoise=denoise_facts(transformer.config, pixels, token_times=packed > 1),
         decode=causal_video_decode(vae.config),
         text=t5_encoder(inventory.part("text_encoder"), PROMPT_TOKENS),
         correct_axes=("cfg", "ulysses", "ring", "fsdp"),
@@ -70,8 +81,23 @@ def build(inventory: Inventory, model: ModelRef, default_shape: Shape | None = N
             "ulysses 2 ran on 2 x H200, 2026-11-23; ring by the cookbook, parity pending",
             "compiled blocks: the same latents as plain diffusers on the CPU (the parity suite)",
         ),
-        notes=("Two experts take turns between steps; both are loaded.",) if "transformer_2" in names else (),
+        notes=_notes(names, packed),
     )
+
+
+def packs(vae_config: Mapping[str, Any]) -> int:
+    """Pixels a side that the VAE packs into channels before it works on them; 1 before Wan 2.2's 5B model."""
+    return int(vae_config.get("patch_size") or 1)
+
+
+def _notes(names: Iterable[str], packed: int) -> tuple[str, ...]:
+    """What a plan should warn of."""
+    notes = ["Two experts take turns between steps; both are loaded."] if "transformer_2" in names else []
+    if packed > 1:
+        notes.append(
+            "A time for every token and a VAE that packs pixels were counted, not measured on a GPU."
+        )
+    return tuple(notes)
 
 
 def _component(part: Part) -> ComponentFacts:
@@ -82,26 +108,33 @@ def _component(part: Part) -> ComponentFacts:
     return component_facts(part, rule, buffer_bytes=rope)
 
 
-def denoise_facts(config: dict[str, Any], token_pixels: int) -> DenoiseFacts:
-    """One forward of a Wan transformer of these heads, layers and feed-forward width."""
+def denoise_facts(config: dict[str, Any], token_pixels: int, *, token_times: bool = False) -> DenoiseFacts:
+    """One forward of a Wan transformer of these heads, layers and feed-forward width.
+
+    `token_times`: every token has a time of its own, as in Wan 2.2's 5B model.
+    """
     heads, layers = int(config["num_attention_heads"]), int(config["num_layers"])
     channels, wide = heads * int(config["attention_head_dim"]), int(config["ffn_dim"])
     fixed = _FIXED_BYTES + _FIXED_BYTES_PER_CHANNEL * channels
     attention = _ATTENTION_BYTES_PER_CHANNEL * channels
     feed_forward = _FFN_BYTES_PER_CHANNEL * channels + _FFN_BYTES_PER_HIDDEN * wide
     compiled = _COMPILED_BYTES_PER_CHANNEL * channels + _COMPILED_BYTES_PER_HIDDEN * wide
+    times = _TOKEN_TIMES_BYTES_PER_CHANNEL * channels if token_times else 0
+    once = _TOKEN_TIMES_MATMULS * channels**2 if token_times else 0
     return DenoiseFacts(
         token_pixels=token_pixels,
         token_frames=FRAMES_PER_LATENT,
         text_tokens=PROMPT_TOKENS,
         text_joins_attention=False,
         heads=heads,
-        matmul_flops_per_token=2 * (6 * channels**2 + 2 * channels * wide) * layers,
+        matmul_flops_per_token=2 * (6 * channels**2 + 2 * channels * wide) * layers + 2 * once,
         attention_flops_per_pair=4 * channels * layers,
         eager=ForwardBytes(
-            fixed_bytes=fixed, bytes_per_token=max(attention, feed_forward), gap_share=_GAP_SHARE
+            fixed_bytes=fixed, bytes_per_token=max(attention, feed_forward) + times, gap_share=_GAP_SHARE
         ),
-        compiled=ForwardBytes(fixed_bytes=fixed, bytes_per_token=compiled, gap_share=_COMPILED_GAP_SHARE),
+        compiled=ForwardBytes(
+            fixed_bytes=fixed, bytes_per_token=compiled + times, gap_share=_COMPILED_GAP_SHARE
+        ),
         launch_seconds=_LAUNCH_SECONDS_PER_BLOCK * layers,
         compiled_launch_seconds=COMPILED_LAUNCH_SECONDS_PER_BLOCK * layers,
         elementwise_seconds_per_token=_ELEMENTWISE_SECONDS * channels * layers,

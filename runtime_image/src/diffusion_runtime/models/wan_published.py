@@ -79,6 +79,37 @@ _I2V_14B = Part(
     float32_elements=29_196_800,
     blocks=(BlockGroup(path="blocks", count=40, elements=403_838_464, float32_elements=40_960),),
 )
+_TI2V_5B = Part(
+    name="transformer",
+    class_name="WanTransformer3DModel",
+    config=_SHARED
+    | {
+        "num_layers": 30,
+        "num_attention_heads": 24,
+        "ffn_dim": 14_336,
+        "in_channels": 48,
+        "out_channels": 48,
+    },
+    elements=4_999_787_712,
+    float32_elements=10_973_184,
+    blocks=(BlockGroup(path="blocks", count=30, elements=163_656_704, float32_elements=24_576),),
+)
+VAE_5B = Part(
+    name="vae",
+    class_name="AutoencoderKLWan",
+    config={
+        "base_dim": 160,
+        "decoder_base_dim": 256,
+        "z_dim": 48,
+        "is_residual": True,
+        "in_channels": 12,
+        "out_channels": 12,
+        "patch_size": 2,
+        "scale_factor_spatial": 16,
+        "temperal_downsample": (False, True, True),
+    },
+    elements=704_688_668,
+)
 _T2V_1_3B = Part(
     name="transformer",
     class_name="WanTransformer3DModel",
@@ -89,6 +120,7 @@ _T2V_1_3B = Part(
 )
 
 WAN_T2V_1_3B = Inventory(pipeline="WanPipeline", parts=(UMT5_XXL, _T2V_1_3B, VAE))
+WAN_2_2_TI2V_5B = Inventory(pipeline="WanPipeline", parts=(UMT5_XXL, _TI2V_5B, VAE_5B))
 WAN_T2V_14B = Inventory(pipeline="WanPipeline", parts=(UMT5_XXL, _T2V_14B, VAE))
 WAN_I2V_14B = Inventory(pipeline="WanImageToVideoPipeline", parts=(UMT5_XXL, CLIP_VISION, _I2V_14B, VAE))
 

@@ -38,8 +38,8 @@ CONTEXT_BYTES = 648_871_936
 LIBRARY_BYTES = 84 * 10**6
 """Kernels that cuBLAS and the attention load on first use: 729 to 737 MB beside what torch reserves."""
 NCCL_BYTES = 2_030 * 10**6
-"""What a rank's communicators hold: one of two ranks with CFG parallel on two H200 (NVLink), 65.31 GB, less one
-rank alone, 63.28 GB; torch had allocated and reserved the same in both."""
+"""What a rank's communicators hold: 65.31 GB of one of two ranks with CFG parallel on two H200 (NVLink), less
+63.28 GB of one alone; torch had allocated and reserved the same in both."""
 FSDP_UNITS_IN_FLIGHT = 3
 """The unit that computes, the one gathered ahead, and the one not yet freed."""
 STREAM_BLOCKS_NOT_YET_FREED = 0.35
