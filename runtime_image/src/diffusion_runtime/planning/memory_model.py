@@ -37,9 +37,9 @@ __all__ = [
 CONTEXT_BYTES = 648_871_936
 LIBRARY_BYTES = 84 * 10**6
 """Kernels that cuBLAS and the attention load on first use: 729 to 737 MB beside what torch reserves."""
-NCCL_BYTES = 2_030 * 10**6
-"""What a rank's communicators hold: 65.31 GB of one of two ranks with CFG parallel on two H200 (NVLink), less
-63.28 GB of one alone; torch had allocated and reserved the same in both."""
+NCCL_BYTES = 400 * 2**20
+"""Communicator buffers with two or more ranks: an estimate. CFG parallel on two H200 held 2.03 GB beyond one
+rank alone, 2.3 % of that plan's peak; no other layout was measured."""
 FSDP_UNITS_IN_FLIGHT = 3
 """The unit that computes, the one gathered ahead, and the one not yet freed."""
 STREAM_BLOCKS_NOT_YET_FREED = 0.35
