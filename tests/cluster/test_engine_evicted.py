@@ -5,11 +5,15 @@ Killed, drained, out of memory, on a node that is away: tests/full/cluster_fault
 
 from __future__ import annotations
 
+import pytest
+
 from cluster.outages import evict
 from cluster.room import Room, manifest, pod_is_ready
 from cluster.steady import DEADLINE_SECONDS, drawing
 
 
+# Once the engines of the others are up: while ten of them start, three pictures can take a minute.
+@pytest.mark.usefixtures("served")
 def test_what_was_accepted_is_answered(room: Room) -> None:
     room.apply(manifest("drawn"))
     room.await_ready("drawn")
