@@ -11,55 +11,23 @@ from collections.abc import Iterator
 
 import pytest
 
+from cluster.node_volume import Folder, claimed
 from cluster.room import Room, condition, manifest
 from localcluster.settings import REPOSITORY
 
-FOLDER = "/var/local/models-of-a-test"
 FILES = REPOSITORY / "runtime_image" / "models" / "demo"
-CLAIM = "weights"
+WEIGHTS = Folder("/var/local/models-of-a-test", "weights", "ReadOnlyMany")
 
 
 @pytest.fixture
 def claim(room: Room) -> Iterator[str]:
     """A claim whose volume holds the demo model's files in the folder `tiny`."""
     node, provider = room.cluster.folder.node, room.cluster.provider
-    provider.call("exec", node, "mkdir", "-p", FOLDER)
-    provider.call("cp", FILES, f"{node}:{FOLDER}/tiny")
-    provider.call("exec", node, "chmod", "-R", "a+rX", FOLDER)
-    size, modes, volume = {"storage": "1Gi"}, ["ReadOnlyMany"], f"{room.namespace}-{CLAIM}"[:60]
-    on_the_node = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
-    room.cluster.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": volume},
-            "spec": {
-                "capacity": size,
-                "accessModes": modes,
-                "storageClassName": "",
-                "persistentVolumeReclaimPolicy": "Retain",
-                "hostPath": {"path": FOLDER, "type": "Directory"},
-                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [on_the_node]}]}},
-            },
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": CLAIM, "namespace": room.namespace},
-            "spec": {
-                "accessModes": modes,
-                "storageClassName": "",
-                "volumeName": volume,
-                "resources": {"requests": size},
-            },
-        },
-    )
-    try:
-        yield CLAIM
-    finally:
-        room.kubectl("delete", "dd", "--all", "--timeout=60s")
-        room.cluster.kubectl("delete", "pv", volume, "--wait=false")
-        provider.call("exec", node, "rm", "-rf", FOLDER)
+    provider.call("exec", node, "mkdir", "-p", WEIGHTS.path)
+    provider.call("cp", FILES, f"{node}:{WEIGHTS.path}/tiny")
+    provider.call("exec", node, "chmod", "-R", "a+rX", WEIGHTS.path)
+    with claimed(room, WEIGHTS) as name:
+        yield name
 
 
 def test_a_picture_from_a_claim(room: Room, claim: str) -> None:

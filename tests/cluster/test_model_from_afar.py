@@ -10,6 +10,7 @@ import pytest
 
 from cluster import model_source
 from cluster.conftest import restrict
+from cluster.node_volume import Folder, claimed
 from cluster.room import Room, condition, manifest
 from cluster.watching import Object
 from engine.loopback_hub import BUCKET, COMMIT, PREFIX
@@ -18,8 +19,7 @@ from localcluster.settings import OPERATOR_NAMESPACE
 
 HUB = {"huggingFace": {"repo": "tiny/qwen"}}
 STORE = {"s3": {"bucket": BUCKET, "prefix": PREFIX, "endpoint": model_source.ADDRESS}}
-FOLDER = "/var/local/cache-of-a-test"
-CACHE = "cache"
+CACHE = Folder("/var/local/cache-of-a-test", "cache", "ReadWriteOnce")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,43 +34,9 @@ def source(cluster: Cluster) -> Iterator[None]:
 @pytest.fixture
 def cache(room: Room) -> Iterator[str]:
     """A claim that the fetch may write to, on the real node."""
-    node, provider = room.cluster.folder.node, room.cluster.provider
-    provider.call("exec", node, "mkdir", "-p", "-m", "0777", FOLDER)
-    volume = f"{room.namespace}-{CACHE}"[:60]
-    on_the_node = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
-    size, modes = {"storage": "1Gi"}, ["ReadWriteOnce"]
-    room.cluster.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": volume},
-            "spec": {
-                "capacity": size,
-                "accessModes": modes,
-                "storageClassName": "",
-                "persistentVolumeReclaimPolicy": "Retain",
-                "hostPath": {"path": FOLDER, "type": "Directory"},
-                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [on_the_node]}]}},
-            },
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": CACHE, "namespace": room.namespace},
-            "spec": {
-                "accessModes": modes,
-                "storageClassName": "",
-                "volumeName": volume,
-                "resources": {"requests": size},
-            },
-        },
-    )
-    try:
-        yield CACHE
-    finally:
-        room.kubectl("delete", "dd", "--all", "--timeout=60s")
-        room.cluster.kubectl("delete", "pv", volume, "--wait=false")
-        provider.call("exec", node, "rm", "-rf", FOLDER)
+    room.cluster.provider.call("exec", room.cluster.folder.node, "mkdir", "-p", "-m", "0777", CACHE.path)
+    with claimed(room, CACHE) as name:
+        yield name
 
 
 def engine_image(cluster: Cluster) -> str:

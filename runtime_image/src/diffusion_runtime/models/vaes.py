@@ -39,13 +39,18 @@ def causal_picture_decode(config: Mapping[str, Any]) -> DecodeFacts:
     )
 
 
+def packed_pixels(config: Mapping[str, Any]) -> int:
+    """Pixels a side that an `AutoencoderKLWan` packs into channels first; 1 but for Wan 2.2's 5B model."""
+    return int(config.get("patch_size") or 1)
+
+
 def causal_video_decode(config: Mapping[str, Any]) -> DecodeFacts:
     """`AutoencoderKLWan`: one latent frame after the other, each becoming four frames, with cached edges.
 
     That of Wan 2.2's 5B model works on pixels packed `patch_size` a side, with shortcuts around its blocks.
     """
     share = int(config.get("decoder_base_dim") or config["base_dim"]) / _VIDEO_CHANNELS
-    packed = int(config.get("patch_size") or 1) ** 2
+    packed = packed_pixels(config) ** 2
     kept = _SHORTCUT_SHARE if config.get("is_residual") else 1.0
     return DecodeFacts(
         bytes_per_pixel=11_310 * share * kept / packed,

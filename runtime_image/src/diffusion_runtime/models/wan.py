@@ -12,7 +12,7 @@ from the classes and not measured; it is drawn from a prompt alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from diffusion_runtime.models.encoders import t5_encoder
@@ -24,7 +24,7 @@ from diffusion_runtime.models.family import (
     component_facts,
 )
 from diffusion_runtime.models.inventory import Inventory, Part
-from diffusion_runtime.models.vaes import causal_video_decode
+from diffusion_runtime.models.vaes import causal_video_decode, packed_pixels
 from diffusion_runtime.planning.documents import ModelRef, Shape
 from diffusion_runtime.planning.facts import ComponentFacts, DenoiseFacts, ForwardBytes, ModelFacts, SizeRule
 
@@ -58,7 +58,7 @@ _COMPILED_ELEMENTWISE_SECONDS = 2.54e-11
 def build(inventory: Inventory, model: ModelRef, default_shape: Shape | None = None) -> ModelFacts:
     """Facts of a Wan pipeline. KeyError names a config key that is missing."""
     transformer, vae = inventory.part("transformer"), inventory.part("vae")
-    packed = packs(vae.config)
+    packed = packed_pixels(vae.config)
     pixels = 2 ** len(vae.config["temperal_downsample"]) * packed * int(transformer.config["patch_size"][1])
     names = [part.name for part in inventory.parts]
     return ModelFacts(
@@ -83,11 +83,6 @@ def build(inventory: Inventory, model: ModelRef, default_shape: Shape | None = N
         ),
         notes=_notes(names, packed),
     )
-
-
-def packs(vae_config: Mapping[str, Any]) -> int:
-    """Pixels a side that the VAE packs into channels before it works on them; 1 before Wan 2.2's 5B model."""
-    return int(vae_config.get("patch_size") or 1)
 
 
 def _notes(names: Iterable[str], packed: int) -> tuple[str, ...]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from diffusion_operator.kube.listening import listening_session
 from diffusion_operator.kube.rest import ClientSettings, RestKubeClient, load_configuration
+from wire.fakeapi import kubeconfig
 
 SERVER = "https://api.cluster.example:6443"
 OURS = "http://proxy.example:3128"
@@ -32,18 +33,12 @@ class Nobody:
         return False
 
 
-def kubeconfig(folder: Path, **cluster: str) -> ClientSettings:
+def written(folder: Path, **cluster: str) -> ClientSettings:
+    """Settings with a kubeconfig whose cluster has these further entries."""
+    content = kubeconfig(SERVER)
+    content["clusters"][0]["cluster"] |= cluster
     file = folder / "kubeconfig"
-    context = {"cluster": "c", "user": "u"}
-    content = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "c", "cluster": {"server": SERVER, **cluster}}],
-        "users": [{"name": "u", "user": {"token": "secret"}}],
-        "contexts": [{"name": "x", "context": context}],
-        "current-context": "x",
-    }
-    file.write_text(yaml.safe_dump(content))
+    file.write_text(json.dumps(content))
     return ClientSettings(kubeconfig=str(file))
 
 
@@ -74,7 +69,7 @@ async def test_which_proxy(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    settings = kubeconfig(tmp_path, **cluster)
+    settings = written(tmp_path, **cluster)
     configuration = await load_configuration(settings)
     client, session = (
         RestKubeClient(configuration, settings),
