@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cluster.watching import Object
@@ -37,14 +37,14 @@ def take_away(cluster: Cluster, *parts: str) -> None:
 
 
 def bring_back(cluster: Cluster, *parts: str) -> None:
-    """Return once the API server is ready."""
+    """Return once pods can ask the API server again."""
     in_node(cluster, "; ".join(f"mv {AWAY}/{part}.yaml {MANIFESTS}/" for part in parts))
     await_server(cluster)
 
 
 @contextmanager
 def away(cluster: Cluster, *parts: str) -> Iterator[None]:
-    """These parts are away; they are back, and the API server ready, when the block has ended."""
+    """These parts are away; they are back, and pods can ask the API server, when the block has ended."""
     take_away(cluster, *parts)
     try:
         yield
@@ -53,10 +53,23 @@ def away(cluster: Cluster, *parts: str) -> Iterator[None]:
 
 
 def await_server(cluster: Cluster) -> None:
-    """Return once the API server says that it is ready."""
+    """Return once the API server says that it is ready, and says so at the address that pods know it by.
+
+    A server that goes takes itself out of its Service. kube-proxy, which asks again every half a minute at
+    worst, refuses connections to that address until it has heard that the server is back.
+    """
+    _until(lambda: answers(cluster), "the API server does not come back")
+    service = cluster.kubectl(
+        "-n", "default", "get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}"
+    )
+    ask = f"curl --silent --insecure --fail --max-time 2 https://{service}/readyz || true"
+    _until(lambda: in_node(cluster, ask) == "ok", "kube-proxy does not lead to the API server")
+
+
+def _until(holds: Callable[[], bool], otherwise: str) -> None:
     deadline_s = time.monotonic() + STARTED_SECONDS
-    while not answers(cluster):
-        assert time.monotonic() < deadline_s, "the API server does not come back"
+    while not holds():
+        assert time.monotonic() < deadline_s, otherwise
         time.sleep(0.5)
 
 

@@ -29,7 +29,11 @@ POOL = {"pool": "fleet"}
 IN = ("--namespace", OPERATOR_NAMESPACE)
 WAIT = ("--wait", "--timeout=180s")
 BEFORE_FIELD = "              suspend:\n"
-NEW_FIELD = "              fieldOfTheOtherVersion:\n                type: string\n"
+NEW_FIELD = """\
+              fieldOfTheOtherVersion:
+                description: Nothing reads it.
+                type: string
+"""
 RECONCILED = r"diffusion_operator_reconciles_total\{result=\"done\"\}"
 # Every part of a spec that a fleet of fake nodes can follow.
 SPEC: dict[str, Any] = {
@@ -84,11 +88,26 @@ class Fleet:
                 f"{self.size} pods that run",
                 deadline_seconds=240,
             )
+            self._look_again()
             yield self
         finally:
             room.kubectl("delete", "dd", "--all", "--wait=false")
             await_state(cluster, room.namespace, "pods", lambda state: not state, "no pod left")
             cluster.kubectl("delete", "nodes", "-l", "pool=fleet", "--wait=false")
+
+    def _look_again(self) -> None:
+        """Have each looked at once more: how pods are replaced follows from the GPUs that are left.
+
+        Who came first was decided while there were some; now none is, so the old pod goes before the new.
+        """
+        self.room.kubectl("annotate", "dd", "--all", "looked-at=again")
+        await_state(
+            self.room.cluster,
+            self.room.namespace,
+            "deployments.apps",
+            lambda state: all(one["spec"]["strategy"]["type"] == "Recreate" for one in state.values()),
+            "Deployments that know that no GPU is left",
+        )
 
     def _wish(self, number: int) -> Object:
         return {
@@ -112,7 +131,7 @@ class Fleet:
                     metadata.get("annotations"),
                 )
             elif kind == "Deployment":
-                kept = (metadata["uid"], metadata["generation"])
+                kept = (metadata["uid"], metadata["generation"], item["spec"]["strategy"])
             else:
                 restarts = [one["restartCount"] for one in item["status"]["containerStatuses"]]
                 kept = (metadata["uid"], restarts)
@@ -143,27 +162,33 @@ def other_version(cluster: Cluster, folder: Path) -> OtherVersion:
 
 
 def upgrade_and_back(fleet: Fleet, other: OtherVersion) -> dict[str, float]:
-    """Both ways; after each the new leader has looked at all and nothing has changed. Seconds of each."""
-    cluster, seconds = fleet.room.cluster, {}
-    before, revision = fleet.seen(), _revision(cluster)
+    """Both ways; after each the new leader has looked at all and nothing has changed. Seconds of each.
+
+    The way back is gone in any case: other tests find the chart of this tree.
+    """
+    before, revision = fleet.seen(), _revision(fleet.room.cluster)
     assert len(before) == 3 * fleet.size
     changed = ["--reset-then-reuse-values", "--set-string", f"operator.image.tag={other.tag}"]
     changed += ["--set", "operator.logFormat=json"]
-    steps = {
-        "upgrade": ("upgrade", HELM_RELEASE, str(other.chart), *IN, *changed, *WAIT),
-        "rollback": ("rollback", HELM_RELEASE, str(revision), *IN, *WAIT),
-    }
-    for step, words in steps.items():
-        began_s = time.monotonic()
-        helm(cluster, *words)
-        assert _has_new_field(cluster) == (step == "upgrade")
-        await_leader(cluster)
-        all_seen = f"{fleet.size} reconciles of the new operator"
-        until(lambda: metric(cluster, RECONCILED) >= fleet.size, all_seen, 120)
-        seconds[step] = round(time.monotonic() - began_s, 1)
-        after = fleet.seen()
-        assert after == before, [name for name in before if after.get(name) != before[name]][:10]
-    return seconds
+    try:
+        upgrade_s = _step(fleet, before, "upgrade", HELM_RELEASE, str(other.chart), *changed)
+    finally:
+        rollback_s = _step(fleet, before, "rollback", HELM_RELEASE, str(revision))
+    return {"upgrade": upgrade_s, "rollback": rollback_s}
+
+
+def _step(fleet: Fleet, before: dict[str, Any], what: str, *words: str) -> float:
+    cluster, began_s = fleet.room.cluster, time.monotonic()
+    helm(cluster, what, *words, *IN, *WAIT)
+    assert _has_new_field(cluster) == (what == "upgrade")
+    await_leader(cluster)
+    all_seen = f"{fleet.size} reconciles of the new operator"
+    until(lambda: metric(cluster, RECONCILED) >= fleet.size, all_seen, 120)
+    took_s = round(time.monotonic() - began_s, 1)
+    after = fleet.seen()
+    changed = [(before[name], after.get(name)) for name in before if after.get(name) != before[name]]
+    assert after == before, changed[:10]
+    return took_s
 
 
 def _revision(cluster: Cluster) -> int:

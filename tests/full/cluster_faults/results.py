@@ -47,7 +47,8 @@ ROWS: dict[str, Row] = {
     },
     "F8: API server away": Row(
         "API server, controllers and scheduler away for five minutes; two clients draw meanwhile",
-        "no request failed, the engine's pod is the same; a new deployment is planned ≤ 30 s after",
+        "no request failed, the engine's pod is the same; a new deployment is planned ≤ 30 s after pods can "
+        "ask the API server again",
     ),
     "F8: etcd restarted": Row(
         "etcd away for 20 s under a running API server; two clients draw meanwhile",

@@ -28,13 +28,19 @@ from localcluster.kindcluster import Cluster
 from localcluster.shell import CommandError
 
 NAME = "drawn"
-MEMORY_LIMIT = "3Gi"
+MEMORY_LIMIT = "5Gi"
 # The first process is made the kernel's first choice; then the container is filled until somebody has to go.
+# By many processes: one that holds more than half of the limit would itself be chosen, whatever is preferred.
 FILL = """
+import os, time
 open("/proc/1/oom_score_adj", "w").write("1000")
-held = []
-while True:
-    held.append(b"x" * 2**26)
+for _ in range(48):
+    if os.fork() == 0:
+        held = b"x" * 2**27
+        time.sleep(30)
+        os._exit(0)
+    time.sleep(0.2)
+time.sleep(30)
 """
 POOL = {"pool": "lost"}
 

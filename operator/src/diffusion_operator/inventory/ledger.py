@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from typing import Any, TypeVar
 
 from diffusion_operator.inventory.claims import Claim, NodeCapacity
@@ -28,10 +29,24 @@ from diffusion_operator.inventory.quota import QuotaUse
 from diffusion_operator.inventory.selection import NodeSelection
 
 ANY = NodeSelection()
-_OWNERS = ("owners",)
-_BY_NAME = ("nodes",)
-_POSITION = "position"
 Held = TypeVar("Held", bound=Collection[object])
+
+
+class Kept(Enum):
+    """What the memo of a ledger holds: the first part of each key, before the resource and the selection."""
+
+    NODES = auto()
+    POSITIONS = auto()
+    USABLE = auto()
+    OWNERS = auto()
+    VIEWS = auto()
+    LEFT = auto()
+    EARLIER = auto()
+
+
+_OF_NODES_ALONE = frozenset({Kept.NODES, Kept.POSITIONS, Kept.USABLE})
+_BY_NAME = (Kept.NODES,)
+_OWNERS = (Kept.OWNERS,)
 
 
 @dataclass(frozen=True)
@@ -68,7 +83,7 @@ class Ledger:
 
         Nodes without a claim of the owner are the same objects for everybody.
         """
-        key = ("capacity", resource_name)
+        key = (Kept.VIEWS, resource_name)
         views: tuple[NodeCapacity, ...] | None = self.memo.get(key)
         if views is None:
             having = (node for node in self.nodes if node.extended.get(resource_name))
@@ -108,22 +123,22 @@ class Ledger:
         """The same nodes with these claims on some of them. `owners` have claims on these nodes then.
 
         What was worked out for the other nodes stays: views of capacity are replaced one by one, and
-        everything else of the memo moves to ("before", key) as an `Earlier`, for whoever made it to mend.
+        everything else of the memo moves to (EARLIER, key) as an `Earlier`, for whoever made it to mend.
         """
         new = replace(self, claims=_merged(self.claims, claims), memo={})
         for key, value in self.memo.items():
             if key == _OWNERS:
                 new.memo[key] = _merged(value, owners or {})
-            elif isinstance(key, tuple) and key[0] == "capacity":
+            elif isinstance(key, tuple) and key[0] is Kept.VIEWS:
                 new.memo[key] = new._with_views(value, key[1], claims)
-            elif isinstance(key, tuple) and key[0] == "left":
+            elif isinstance(key, tuple) and key[0] is Kept.LEFT:
                 new.memo[key] = new._with_left(value, key[1], claims)
             elif of_nodes_alone(key):
                 new.memo[key] = value
             elif isinstance(value, Earlier):
                 new.memo[key] = Earlier(value.made, value.nodes.union(claims))
             else:
-                new.memo["before", key] = Earlier(value, frozenset(claims))
+                new.memo[Kept.EARLIER, key] = Earlier(value, frozenset(claims))
         return new
 
     def _with_views(
@@ -142,7 +157,7 @@ class Ledger:
 
     def _position(self, resource_name: str) -> Mapping[str, int]:
         """Where a node is among those that have the resource."""
-        key = (_POSITION, resource_name)
+        key = (Kept.POSITIONS, resource_name)
         known: dict[str, int] | None = self.memo.get(key)
         if known is None:
             having = (node.name for node in self.nodes if node.extended.get(resource_name))
@@ -244,4 +259,4 @@ def _merged(known: Mapping[str, Held], newer: Mapping[str, Held]) -> dict[str, H
 
 def of_nodes_alone(key: Hashable) -> bool:
     """Whether what a memo holds under this key says nothing of claims."""
-    return isinstance(key, tuple) and key[0] in ("usable", _POSITION, *_BY_NAME)
+    return isinstance(key, tuple) and key[0] in _OF_NODES_ALONE

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 
 from diffusion_operator.inventory.claims import Claim, pack
-from diffusion_operator.inventory.ledger import Ledger
+from diffusion_operator.inventory.ledger import Kept, Ledger
 from diffusion_operator.inventory.left import Left
 from diffusion_operator.inventory.matching import unfit
 from diffusion_operator.inventory.objects import ManagedDeployment, Node, Pod
@@ -114,7 +114,7 @@ def _left(ledger: Ledger, resource: str, selection: NodeSelection) -> Left:
 
     Nearly all deployments share a few selections, so it is kept with the ledger, which mends it.
     """
-    key = ("left", resource, repr(selection))
+    key = (Kept.LEFT, resource, repr(selection))
     found: Left | None = ledger.memo.get(key)
     if found is None:
         free = {view.node.name: view.free for view in ledger.capacity(None, resource)}
@@ -125,7 +125,7 @@ def _left(ledger: Ledger, resource: str, selection: NodeSelection) -> Left:
 
 def _usable(nodes: tuple[Node, ...], selection: NodeSelection, memo: dict[Hashable, Any]) -> list[str]:
     """Names of the nodes that a pod with this selection may run on; nearly all share a few selections."""
-    key = ("usable", repr(selection))
+    key = (Kept.USABLE, repr(selection))
     found: list[str] | None = memo.get(key)
     if found is None:
         found = memo[key] = [node.name for node in nodes if unfit(node, selection) is None]

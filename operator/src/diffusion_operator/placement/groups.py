@@ -13,7 +13,7 @@ from diffusion_operator.api.spec import DiffusionDeploymentSpec
 from diffusion_operator.inventory.claims import NodeCapacity, pack, places
 from diffusion_operator.inventory.gpu_nodes import MeasuredRoom
 from diffusion_operator.inventory.hardware import MIB, gpu_labels, too_old
-from diffusion_operator.inventory.ledger import Earlier, Ledger
+from diffusion_operator.inventory.ledger import Earlier, Kept, Ledger
 from diffusion_operator.inventory.matching import Unfit, unfit
 from diffusion_operator.inventory.objects import Node
 from diffusion_operator.inventory.pools import NodePool
@@ -220,7 +220,7 @@ def survey(
     found: Survey | None = ledger.memo.get(key)
     if found is None:
         # A view of the same nodes before some claims changed differs in the capacities alone.
-        earlier: Earlier | None = ledger.memo.pop(("before", key), None)
+        earlier: Earlier | None = ledger.memo.pop((Kept.EARLIER, key), None)
         found = ledger.memo[key] = (
             _survey(spec, ledger, resource, selection, terms)
             if earlier is None
@@ -248,7 +248,7 @@ def _seen_with(group: Group, views: Iterable[NodeCapacity]) -> Group:
     for place, view in differing:
         candidates[place] = replace(old[place], capacity=view)
     seen = replace(group, candidates=tuple(candidates))
-    vars(seen)["position"] = position  # the same nodes at the same places
+    vars(seen)["position"] = position  # as if worked out: the same nodes are at the same places
     return seen
 
 
