@@ -17,12 +17,10 @@ from pathlib import Path
 import aiohttp
 from kubernetes.aio.client import Configuration
 
-from cluster.outages import MANIFESTS, in_node
 from diffusion_operator.kube.listening import _tls
 from diffusion_operator.kube.resources import JsonObject, Resource
 from diffusion_operator.kube.rest import ClientSettings, RestKubeClient, load_configuration
-from localcluster.gpunodes import FAKE_TAINT, H200, fake_node, start_kwok, stop_kwok
-from localcluster.kindcluster import Cluster
+from localcluster.gpunodes import FAKE_TAINT, H200, fake_node
 
 REPOSITORY = Path(__file__).parents[3]
 NODE_PREFIX = "scale-"
@@ -57,21 +55,6 @@ def wish(name: str, namespace: str, replicas: int = 1) -> JsonObject:
             },
         },
     }
-
-
-def spare_the_heartbeats(cluster: Cluster) -> None:
-    """Nodes renew their Leases every quarter of an hour, and nobody takes one that is late for lost.
-
-    By default a thousand of them write a hundred times a second; on two cores some come too late, the pods of
-    their nodes are marked as not Ready, and KWOK never marks them as Ready again.
-    """
-    manifest, grace = f"{MANIFESTS}/kube-controller-manager.yaml", "--node-monitor-grace-period=2h"
-    add = f"s/^    - kube-controller-manager$/&\\n    - {grace}/"
-    written = f"sed '{add}' {manifest} > /tmp/manager.yaml; grep -q -- {grace} /tmp/manager.yaml"
-    begun = f"until pgrep -f '^kube-controller-manager .*{grace}' >/dev/null; do sleep 0.2; done"
-    in_node(cluster, f"{written}; mv /tmp/manager.yaml {manifest}; {begun}")
-    stop_kwok(cluster.folder)
-    start_kwok(cluster.folder, lease_s=3600)
 
 
 async def each(things: Iterable[object], act: Callable[..., Awaitable[object]], at_once: int) -> None:

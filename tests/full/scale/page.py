@@ -44,9 +44,11 @@ in {looks} reconciles; the plain client sent only the 5 children. The other Even
   saw them all come and of one that started with all of them there.
 - `startSeconds`: start of the process to ready, with all of that in the cluster.
 
-Three things are not as in production. KWOK pods run nothing, so a stub inside the operator's process answers
-for `/v1/report`. Controller manager and scheduler of the test cluster have raised client limits
-(`--kube-api-qps=1000 --kube-api-burst=2000`). Nodes renew their Leases every 15 minutes and none is taken for
-lost before two hours (`--node-monitor-grace-period=2h`): a hundred renewals a second would be most of the
-load.
+Some things are not as in production. KWOK pods run nothing, so a stub inside the operator's process answers
+for `/v1/report`. Controller manager and scheduler of the test cluster have raised client limits (1,000
+requests a second, burst 2,000). So that two cores carry a thousand nodes, for the plain client and for the
+operator alike: nodes renew their Leases every 15 minutes and none is taken for lost before two hours
+(`--node-monitor-grace-period=2h`); etcd, API server, controller manager and scheduler run with `GOGC=400`;
+the scheduler looks at 5 % of the nodes that fit (`percentageOfNodesToScore`); the deprecated `Endpoints` are
+not written beside the EndpointSlices.
 """

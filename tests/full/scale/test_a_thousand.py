@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from cluster.watching import EVERYWHERE, await_state
 from diffusion_operator.api.deployment import DiffusionDeployment
 from diffusion_operator.inventory.ledger_build import build_ledger
 from diffusion_operator.inventory.objects import parse_node
@@ -43,10 +44,10 @@ from full.scale.cluster import (
     each,
     node,
     node_names,
-    spare_the_heartbeats,
     start_operator,
     wish,
 )
+from full.scale.control_plane import lighten
 from full.scale.page import page
 from localcluster.commands import start_cluster, stop_cluster
 from localcluster.kindcluster import Cluster
@@ -84,7 +85,7 @@ def input_hash() -> str:
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     running = start_cluster(TEST_CLUSTER)
-    spare_the_heartbeats(running)
+    lighten(running)
     try:
         yield running
     finally:
@@ -137,8 +138,14 @@ async def make_nodes(cluster: Cluster) -> float:
     names, started_s = node_names(NODES), time.monotonic()
     for start in range(0, NODES, 200):
         cluster.apply(*(node(name) for name in names[start : start + 200]))
-    cluster.kubectl(
-        "wait", "--for=condition=Ready", "nodes", "-l", "scale=yes", "--timeout=300s", timeout_seconds=320
+    await_state(
+        cluster,
+        EVERYWHERE,
+        "nodes",
+        lambda state: len(state) == NODES and all(map(node_is_ready, state.values())),
+        f"{NODES} nodes that are Ready",
+        selector="scale=yes",
+        deadline_seconds=600,
     )
     return round(time.monotonic() - started_s, 1)
 
@@ -153,6 +160,11 @@ def children_of(name: str, namespace: str) -> list[JsonObject]:
     for manifest in manifests:
         del manifest["metadata"]["ownerReferences"]
     return manifests
+
+
+def node_is_ready(node: JsonObject) -> bool:
+    conditions = node.get("status", {}).get("conditions", ())
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def ready(raw: JsonObject) -> JsonObject:
