@@ -25,7 +25,7 @@ from localcluster.gpunodes import FAKE_TAINT, H200, fake_node
 REPOSITORY = Path(__file__).parents[3]
 NODE_PREFIX = "scale-"
 CONCURRENCY = 8  # the operator's workers
-NODES_AT_ONCE = 32
+NAMESPACES = 20
 
 
 def node_names(count: int) -> list[str]:
@@ -38,8 +38,19 @@ def node(name: str) -> JsonObject:
     return made
 
 
-def wish(name: str, namespace: str, replicas: int = 1) -> JsonObject:
+def namespaces(whose: str) -> list[str]:
+    """Teams share a cluster. In one namespace the controllers look at every pod for each Service."""
+    return [f"{whose}-{number:02}" for number in range(NAMESPACES)]
+
+
+def namespace_of(whose: str, name: str) -> str:
+    """The names, which end in a number, are dealt out to the namespaces in turn."""
+    return namespaces(whose)[int(name.rpartition("-")[2]) % NAMESPACES]
+
+
+def wish(name: str, whose: str, replicas: int = 1) -> JsonObject:
     """A DiffusionDeployment on the fake nodes alone."""
+    namespace = namespace_of(whose, name)
     return {
         "apiVersion": "diffusion-operator.io/v1alpha1",
         "kind": "DiffusionDeployment",
@@ -72,8 +83,9 @@ async def each(things: Iterable[object], act: Callable[..., Awaitable[object]], 
 
 @dataclass
 class Seen:
-    """Watches one collection; `seconds` is when an object first met a condition, by name."""
+    """What a watch saw in these namespaces, by name, and when it first saw an object."""
 
+    namespaces: frozenset[str]
     objects: dict[str, JsonObject] = field(default_factory=dict)
     first_s: dict[str, float] = field(default_factory=dict)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -94,21 +106,21 @@ class Seen:
 
 
 class Watcher:
-    """Raw watches of one namespace, with the client's credentials."""
+    """Raw watches of somebody's namespaces, with the client's credentials."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
 
     @asynccontextmanager
-    async def watching(self, resource: Resource, namespace: str) -> AsyncIterator[Seen]:
-        seen = Seen()
+    async def watching(self, resource: Resource, whose: str) -> AsyncIterator[Seen]:
+        seen = Seen(frozenset(namespaces(whose)))
         connector = aiohttp.TCPConnector(ssl=_tls(self._configuration))
         timeout = aiohttp.ClientTimeout(total=None)
         token = await self._configuration.get_api_key_with_prefix("BearerToken")
         headers = {"Authorization": token} if token else {}
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
             started = asyncio.Event()
-            url = f"{self._configuration.host}{resource.path(namespace)}"
+            url = f"{self._configuration.host}{resource.path()}"
             task = asyncio.create_task(self._follow(session, url, seen, started))
             waiting = asyncio.create_task(started.wait())
             await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -158,7 +170,9 @@ class Watcher:
         if event["type"] == "ERROR":
             raise RuntimeError(f"the watch cannot go on: {obj}")
         name = obj["metadata"]["name"]
-        if event["type"] == "DELETED":
+        if obj["metadata"].get("namespace") not in seen.namespaces:
+            pass
+        elif event["type"] == "DELETED":
             seen.objects.pop(name, None)
         else:
             seen.first_s.setdefault(name, time.monotonic())
