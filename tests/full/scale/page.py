@@ -51,5 +51,5 @@ requests a second, burst 2,000). So that two cores carry a thousand nodes, for t
 operator alike: nodes renew their Leases every 15 minutes and none is taken for lost before two hours
 (`--node-monitor-grace-period=2h`); etcd, API server, controller manager and scheduler run with `GOGC=400`;
 the scheduler looks at 5 % of the nodes that fit (`percentageOfNodesToScore`); the deprecated `Endpoints` are
-not written beside the EndpointSlices.
+not written beside the EndpointSlices; there is no audit log, no kube-proxy and no CoreDNS.
 """
