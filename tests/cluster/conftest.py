@@ -40,6 +40,7 @@ QUIET = ("test_words_for_strangers", "test_admission", "test_autoscaled_by_queue
 DISTURBING = (
     "test_last_gpus",
     "test_operator_killed",
+    "test_helm_waits",
     "test_leader_killed",
     "test_nodes_that_come",
     "test_node_agent",

@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Awaitable, Callable
 
+from diffusion_operator.api.crd import crd
 from diffusion_operator.kube.resources import CONFIG_MAPS, DIFFUSION_DEPLOYMENTS, PODS, JsonObject
 from unit.reconcile.test_fetch_progress import fetching
 from unit.reconcile.test_out_of_memory_steps_down import end
@@ -119,6 +120,14 @@ async def changed_and_not_yet_seen() -> JsonObject:
     return live(made)
 
 
+async def not_seen() -> JsonObject:
+    """As the API server fills in the definition's defaults."""
+    made = world(8)
+    made.cluster.submit(demo())
+    schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return live(made) | {"status": schema["properties"]["status"]["default"]}
+
+
 async def being_deleted() -> JsonObject:
     found = await ready()
     found["metadata"]["deletionTimestamp"] = "2026-11-25T00:00:00Z"
@@ -146,6 +155,7 @@ STATES: dict[str, Callable[[], Awaitable[JsonObject]]] = {
         waited_for_nodes_in_vain,
         no_replicas,
         suspended,
+        not_seen,
         changed_and_not_yet_seen,
         being_deleted,
     )

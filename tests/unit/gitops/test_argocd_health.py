@@ -56,6 +56,7 @@ def health(obj: Any, folder: Path) -> tuple[str, str]:
         ("waited_for_nodes_in_vain", "Degraded", "none came in 15 minutes"),
         ("no_replicas", "Suspended", "spec.replicas is 0"),
         ("suspended", "Suspended", "spec.suspend is true"),
+        ("not_seen", "Progressing", "not seen this spec yet"),
         ("changed_and_not_yet_seen", "Progressing", "not seen this spec yet"),
         ("being_deleted", "Progressing", "Being deleted"),
     ],

@@ -25,6 +25,7 @@ EXPECTED = {
     "waited_for_nodes_in_vain": "Failed",
     "no_replicas": "InProgress",
     "suspended": "InProgress",
+    "not_seen": "InProgress",
     "changed_and_not_yet_seen": "InProgress",
     "being_deleted": "Terminating",
 }

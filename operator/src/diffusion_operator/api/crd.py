@@ -9,7 +9,7 @@ from diffusion_operator.api.deployment import NAME_PATTERN
 from diffusion_operator.api.names import API_GROUP, API_VERSION, KIND, MAX_NAME_LENGTH, PLURAL, SHORT_NAME
 from diffusion_operator.api.schema import Schema, structural_schema
 from diffusion_operator.api.spec import DiffusionDeploymentSpec
-from diffusion_operator.api.status import DiffusionDeploymentStatus
+from diffusion_operator.api.status import UNSEEN, DiffusionDeploymentStatus
 
 DESCRIPTION = (
     "A diffusion model served in the cluster. Say which model and what size of picture or clip; the operator "
@@ -86,6 +86,8 @@ def _schema() -> Schema:
     spec["description"] = "What to serve. Only model is required: what you leave out is planned."
     status = structural_schema(DiffusionDeploymentStatus)
     status["description"] = "What was decided and why, and what runs. Written by the operator alone."
+    # Without it kstatus calls an object Current that no operator has seen, and `helm --wait` ends at once.
+    status["default"] = {"observedGeneration": UNSEEN}
     return {
         "type": "object",
         "description": DESCRIPTION,

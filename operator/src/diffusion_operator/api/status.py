@@ -9,6 +9,8 @@ from pydantic import Field
 from diffusion_operator.api.base import ApiModel, Text
 from diffusion_operator.api.performance import ComponentName, Dtype, ResidencyMode
 
+UNSEEN = -1
+"""The observedGeneration of an object that no operator has written to."""
 CONDITION_TYPES = ("Ready", "Reconciling", "Stalled", "Planned", "ModelCached", "Degraded")
 REASONS = (
     "Planned", "Ready", "Progressing", "InsufficientMemory", "InsufficientGPUs", "InsufficientHostMemory",
@@ -220,7 +222,7 @@ class DiffusionDeploymentStatus(ApiModel):
     """Written by the operator alone."""
 
     observed_generation: int | None = Field(
-        None, ge=0, description="metadata.generation that this status was computed for."
+        None, ge=UNSEEN, description="metadata.generation that this status was computed for; -1: none yet."
     )
     replicas: Count | None = Field(None, description="Engine pods that exist.")
     ready_replicas: Count | None = Field(None, description="Engine pods that answer requests.")

@@ -57,12 +57,12 @@ def _story(view: View) -> list[str]:
     lines: list[str] = []
     if view.plan is not None:
         lines.append(f"  {_sentence(view, view.plan)}")
+    if view.message and not any(view.message in line for line in lines):
+        lines += _wrapped(view.message)
     if view.verdict == "unseen":
         lines += _wrapped("The operator has written no status yet. Is it running?")
         lines.append("  kubectl get pods -A -l app.kubernetes.io/part-of=diffusion-operator")
-    if view.message and not any(view.message in line for line in lines):
-        lines += _wrapped(view.message)
-    if view.observed_generation is not None and view.observed_generation < view.generation:
+    elif view.observed_generation is not None and view.observed_generation < view.generation:
         lines += _wrapped(
             f"The last change is not looked at yet: generation {view.generation} is wanted, "
             f"{view.observed_generation} was seen."

@@ -88,8 +88,9 @@ def test_lists_maps_and_strings_of_the_spec_are_bounded() -> None:
     assert unbounded == []
 
 
-def test_replicas_is_the_only_default() -> None:
-    assert {path: node["default"] for path, node in NODES if "default" in node} == {".spec.replicas": 1}
+def test_nothing_else_has_a_default() -> None:
+    defaults = {path: node["default"] for path, node in NODES if "default" in node}
+    assert defaults == {".spec.replicas": 1, ".status": {"observedGeneration": -1}}
 
 
 def test_spec_names_no_namespace_host_path_or_remote_code() -> None:
