@@ -38,6 +38,11 @@ def take_away(cluster: Cluster, *parts: str) -> None:
 
 def bring_back(cluster: Cluster, *parts: str) -> None:
     """Return once pods can ask the API server again."""
+    _start(cluster, *parts)
+    _await_service(cluster)
+
+
+def _start(cluster: Cluster, *parts: str) -> None:
     in_node(cluster, "; ".join(f"mv {AWAY}/{part}.yaml {MANIFESTS}/" for part in parts))
     await_server(cluster)
 
@@ -53,12 +58,16 @@ def away(cluster: Cluster, *parts: str) -> Iterator[None]:
 
 
 def await_server(cluster: Cluster) -> None:
-    """Return once the API server says that it is ready, and says so at the address that pods know it by.
+    """Return once the API server says that it is ready."""
+    _until(lambda: answers(cluster), "the API server does not come back")
+
+
+def _await_service(cluster: Cluster) -> None:
+    """Return once it says so at the address that pods know it by, too.
 
     A server that goes takes itself out of its Service. kube-proxy, which asks again every half a minute at
     worst, refuses connections to that address until it has heard that the server is back.
     """
-    _until(lambda: answers(cluster), "the API server does not come back")
     service = cluster.kubectl(
         "-n", "default", "get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}"
     )
@@ -79,8 +88,17 @@ def back_up(cluster: Cluster) -> None:
 
 
 def restore(cluster: Cluster) -> None:
-    """Put the copy in the store's place; nobody may use it meanwhile."""
+    """Put the copy in the store's place while nothing of the control plane runs, and start that again.
+
+    kube-proxy starts anew, too, or pods would not reach the API server: it would wait for a version of the
+    lost time to tell it that the server is back.
+    """
+    parts = (STORE, SERVER, *CLIENTS)
+    take_away(cluster, *parts)
     in_node(cluster, f"rm -rf {DATA}/member; cp -a {BACKUP}/member {DATA}/; rm -rf {BACKUP}")
+    _start(cluster, *parts)
+    in_node(cluster, "pkill -x kube-proxy")
+    _await_service(cluster)
 
 
 def restart_watchers(cluster: Cluster) -> None:

@@ -75,8 +75,7 @@ def test_restored_from_a_backup(room: Room) -> None:
     for number in range(FURTHER_WRITES):
         room.kubectl("label", "--overwrite", "dd", "lost", f"write={number}")
     began_s = time.monotonic()
-    with away(cluster, *everything):
-        restore(cluster)
+    restore(cluster)
     took_s = planned(room, "new")
     restart_watchers(cluster)
     await_server(cluster)
