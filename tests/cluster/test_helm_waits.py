@@ -6,7 +6,9 @@ The operator is away at first: an object without a status would count as ready a
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,12 @@ import yaml
 from cluster.operatorpods import await_leader
 from cluster.room import Room, is_true, manifest, pod_is_ready
 from localcluster.install import helm
+from localcluster.kindcluster import Cluster
 from localcluster.settings import HELM_RELEASE, OPERATOR_NAMESPACE
 
 NAME = "of-a-chart"
-OPERATOR = ("-n", OPERATOR_NAMESPACE, "scale", f"deployment/{HELM_RELEASE}")
+OPERATOR_S = ("-n", OPERATOR_NAMESPACE)
+DEPLOYMENT = f"deployment/{HELM_RELEASE}"
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -32,32 +36,27 @@ def chart(folder: Path) -> Path:
     return folder
 
 
-def test_a_release_is_there_when_its_engines_are(room: Room, tmp_path: Path) -> None:
-    words = (
-        "install",
-        "pictures",
-        str(chart(tmp_path)),
-        "--namespace",
-        room.namespace,
-        "--wait",
-        "--timeout=240s",
-    )
-    cluster = room.cluster
-    replicas = json.loads(
-        cluster.kubectl("-n", OPERATOR_NAMESPACE, "get", f"deployment/{HELM_RELEASE}", "-o", "json")
-    )["spec"]["replicas"]
-    cluster.kubectl(*OPERATOR, "--replicas=0")
+@contextmanager
+def operator_away(cluster: Cluster) -> Iterator[None]:
+    """No replica of it; all are back, and one leads, when the block has ended."""
+    found = json.loads(cluster.kubectl(*OPERATOR_S, "get", DEPLOYMENT, "-o", "json"))
+    cluster.kubectl(*OPERATOR_S, "scale", DEPLOYMENT, "--replicas=0")
     try:
-        with ThreadPoolExecutor(1) as beside:
-            release = beside.submit(helm, cluster, *words)
+        yield
+    finally:
+        cluster.kubectl(*OPERATOR_S, "scale", DEPLOYMENT, f"--replicas={found['spec']['replicas']}")
+        await_leader(cluster)
+
+
+def test_a_release_is_there_when_its_engines_are(room: Room, tmp_path: Path) -> None:
+    words = ("--namespace", room.namespace, "--wait", "--timeout=240s")
+    with ThreadPoolExecutor(1) as beside:
+        with operator_away(room.cluster):
+            release = beside.submit(helm, room.cluster, "install", "pictures", str(chart(tmp_path)), *words)
             dd = room.await_dd(NAME, lambda _: True, "made by the chart")
             assert dd["status"] == {"observedGeneration": -1}
             with pytest.raises(TimeoutError):
                 release.result(timeout=10)
-            cluster.kubectl(*OPERATOR, f"--replicas={replicas}")
-            release.result()
-    finally:
-        cluster.kubectl(*OPERATOR, f"--replicas={replicas}")
-        await_leader(cluster)
+        release.result()
     assert is_true(room.get(NAME), "Ready")
     assert all(map(pod_is_ready, room.pods(NAME)))

@@ -149,8 +149,10 @@ def test_a_suspended_deployment_shows_its_plan() -> None:
     assert "short by 4.1GiB" in text
 
 
-def test_an_object_without_status_asks_for_the_operator() -> None:
-    text = text_of(deployment())
+@pytest.mark.parametrize("status", [{}, {"observedGeneration": -1}])
+def test_an_object_without_status_asks_for_the_operator(status: dict[str, int]) -> None:
+    text = text_of(deployment(**status))
+    assert "was seen" not in text
     assert text.splitlines()[0].endswith("◌ Not looked at yet")
     assert "Is it running?" in text
 
