@@ -90,7 +90,7 @@ def held_bytes(module: torch.nn.Module) -> int:
 
 def memory_of(pipeline: Any) -> Drawn:
     """What torch has allocated on the GPU, and the bytes of all parameters and buffers that are there."""
-    modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    modules = [part for part in vars(pipeline).values() if isinstance(part, torch.nn.Module)]
     tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
     local = [getattr(tensor, "to_local", lambda tensor=tensor: tensor)() for tensor in tensors]
     there = {tensor.data_ptr(): tensor.nbytes for tensor in local if tensor.is_cuda}

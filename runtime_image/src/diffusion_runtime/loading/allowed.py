@@ -18,6 +18,7 @@ class AllowedPart:
     """One entry of a pipeline folder: its class, and whether it holds weights (a tokenizer holds none).
 
     `also`: further classes that published folders name. `optional`: a folder may come without it.
+    `beside`: the pipeline is built without it, and model_index.json need not list it.
     """
 
     library: Library
@@ -25,6 +26,7 @@ class AllowedPart:
     weights: bool
     also: tuple[str, ...] = ()
     optional: bool = False
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,9 @@ FAMILIES: dict[str, AllowedFamily] = {
             "vae": AllowedPart("diffusers", "AutoencoderKLLTX2Video", weights=True),
             "audio_vae": AllowedPart("diffusers", "AutoencoderKLLTX2Audio", weights=True),
             "vocoder": AllowedPart("ltx2", "LTX2Vocoder", weights=True, also=("LTX2VocoderWithBWE",)),
+            "latent_upsampler": AllowedPart(
+                "ltx2", "LTX2LatentUpsamplerModel", weights=True, optional=True, beside=True
+            ),
             "tokenizer": AllowedPart(
                 "transformers", "GemmaTokenizerFast", weights=False, also=("GemmaTokenizer",)
             ),
