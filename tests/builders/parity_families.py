@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, WanImageToVideoPipeline, WanPipeline
 from diffusers.pipelines.ltx2 import LTX2LatentUpsamplePipeline, LTX2LatentUpsamplerModel
-from PIL import Image
+from PIL import Image, ImageOps
 
 from builders.small_pipelines import SMALL
 from diffusion_runtime.generation.ltx_2 import PLAIN_GUIDANCE
@@ -35,8 +35,8 @@ class ParityFamily:
     """One small pipeline. `plain` makes a request the arguments of diffusers' pipeline.
 
     `parts` are what diffusers cannot load from the folder here. `fields` are of every request;
-    `unguided_scale` is the family's. `like` names another small pipeline with the same classes. `two_stages`:
-    a third request is drawn in two, the second at the size of the others.
+    `unguided_scale` is the family's. `like` names another small pipeline with the same classes. `more`:
+    further requests, as what they change of the guided one.
     """
 
     plain: Callable[[PictureRequest], Arguments]
@@ -44,14 +44,13 @@ class ParityFamily:
     unguided_scale: float = 1.0
     parts: Callable[[Path], dict[str, Any]] = lambda _: {}
     like: str | None = None
-    two_stages: bool = False
+    more: dict[str, Arguments] = field(default_factory=dict)
 
     def requests(self) -> dict[str, PictureRequest]:
-        """With and without guidance."""
+        """With and without guidance, and what else the family draws."""
         guided = self._request("guided", 4.0)
-        staged = {"two stages": guided.model_copy(update={"second_stage_steps": 4})}
-        plain = self._request("plain", self.unguided_scale)
-        return {"guided": guided, "plain": plain} | (staged if self.two_stages else {})
+        more = {name: guided.model_copy(update=changes) for name, changes in self.more.items()}
+        return {"guided": guided, "plain": self._request("plain", self.unguided_scale), **more}
 
     def _request(self, name: str, scale: float) -> PictureRequest:
         fields = {"width": 64, "height": 96, "steps": 3, "seed": 1, **self.fields}
@@ -91,6 +90,13 @@ def _clip_of_picture(request: PictureRequest) -> Arguments:
     return _clip(request) | {"image": Image.open(io.BytesIO(request.input_images[0]))}
 
 
+def _clip_or_clip_of_picture(request: PictureRequest) -> Arguments:
+    if not request.input_images:
+        return _clip(request)
+    picture = Image.open(io.BytesIO(request.input_images[0]))
+    return _clip(request) | {"image": ImageOps.fit(picture, (request.width, request.height))}
+
+
 def _ltx_2(request: PictureRequest) -> Arguments:
     return _clip(request) | {"frame_rate": request.fps} | PLAIN_GUIDANCE
 
@@ -121,7 +127,8 @@ CLIP: dict[str, Any] = {"width": 32, "height": 64, "frames": 9, "negative_prompt
 """24 tokens of the small Wan transformers: gloo gathers equal parts of a clip only, NCCL any."""
 PACKED_CLIP = CLIP | {"width": 64}
 """12 tokens where the VAE packs pixels."""
-CLIP_OF_PICTURE = CLIP | {"input_images": (_picture_file(32, 64),)}
+FIRST_PICTURE = _picture_file(32, 64)
+CLIP_OF_PICTURE = CLIP | {"input_images": (FIRST_PICTURE,)}
 LTX_CLIP: dict[str, Any] = CLIP | {"width": 64, "fps": 24.0}
 """Half of it is a size, too."""
 PARITY: dict[str, ParityFamily] = {
@@ -145,8 +152,13 @@ PARITY: dict[str, ParityFamily] = {
     "wan-i2v": ParityFamily(_clip_of_picture, CLIP_OF_PICTURE, like="wan"),
     "wan-2.2": ParityFamily(_clip, CLIP, like="wan"),
     "wan-2.2-i2v": ParityFamily(_clip_of_picture, CLIP_OF_PICTURE, like="wan"),
-    "wan-2.2-5b": ParityFamily(_clip, PACKED_CLIP, like="wan"),
-    "ltx-2": ParityFamily(_ltx_2, LTX_CLIP, two_stages=True),
+    "wan-2.2-5b": ParityFamily(
+        _clip_or_clip_of_picture,
+        PACKED_CLIP,
+        like="wan",
+        more={"picture": {"input_images": (FIRST_PICTURE,)}},
+    ),
+    "ltx-2": ParityFamily(_ltx_2, LTX_CLIP, more={"two stages": {"second_stage_steps": 4}}),
 }
 
 
@@ -172,8 +184,18 @@ def plain_latents(name: str, folder: Path, dtype: torch.dtype) -> dict[str, torc
     for key, request in family.requests().items():
         arguments = {"prompt": request.prompt, **family.plain(request)}
         draw = in_two_stages if request.second_stage_steps else _at_once
-        drawn[key] = draw(pipeline, request, arguments, folder)[0]
+        fitting = _with_picture(pipeline) if "image" in arguments else pipeline
+        drawn[key] = draw(fitting, request, arguments, folder)[0]
     return drawn
+
+
+def _with_picture(pipeline: Any) -> Any:
+    """Wan 2.2's 5B model, whose folder names the pipeline without one; any other as it is."""
+    if not isinstance(pipeline, WanPipeline):
+        return pipeline
+    fitting = WanImageToVideoPipeline(**pipeline.components, expand_timesteps=True)
+    fitting.set_progress_bar_config(disable=True)
+    return fitting
 
 
 def _at_once(pipeline: Any, request: PictureRequest, arguments: Arguments, _: Path) -> Any:
@@ -196,8 +218,8 @@ def in_two_stages(
     """
     generator, own = torch.Generator("cpu").manual_seed(request.seed), pipeline.scheduler
     size = {"width": request.width // 2, "height": request.height // 2}
-    upsampler = LTX2LatentUpsamplerModel.from_pretrained(folder / "latent_upsampler")
-    upsampler.to(pipeline.transformer.dtype)
+    dtype = pipeline.transformer.dtype
+    upsampler = LTX2LatentUpsamplerModel.from_pretrained(folder / "latent_upsampler", dtype=dtype)
     upsample = LTX2LatentUpsamplePipeline(vae=pipeline.vae, latent_upsampler=upsampler)
     latents, sound = pipeline(
         **size,

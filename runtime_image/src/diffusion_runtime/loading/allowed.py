@@ -39,8 +39,9 @@ class AllowedFamily:
     `varying`: of each block call, argument and dimension of what follows the prompt's length; `name.1` is
     item 1 of `name`. `settings`: entries of model_index.json that are plain values and are the pipeline's.
     `fps`: frames per second that the model was trained for; None where it draws single pictures.
-    `input_images`: how many pictures a request brings, at least and at most. `one_dtype`: its pipeline hands
-    tensors from one component to the next without a cast.
+    `input_images`: how many pictures a request brings, at least and at most. `picture_setting`: a folder with
+    this setting may also take one. `one_dtype`: its pipeline hands tensors from one component to the next
+    without a cast.
     """
 
     family: str
@@ -51,6 +52,7 @@ class AllowedFamily:
     settings: tuple[str, ...] = ()
     fps: int | None = None
     input_images: tuple[int, int] = (0, 0)
+    picture_setting: str | None = None
     unguided_scale: float = 1.0
     embeds_guidance: bool = False
     one_dtype: bool = False
@@ -148,6 +150,7 @@ FAMILIES: dict[str, AllowedFamily] = {
         parts=WAN_PARTS,
         varying=(),  # prompts are padded to one length
         settings=WAN_SETTINGS,
+        picture_setting="expand_timesteps",
         fps=16,
     ),
     "wan image to video": AllowedFamily(

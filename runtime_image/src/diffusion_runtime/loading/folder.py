@@ -50,6 +50,12 @@ class ModelFolder:
     frame_multiple: int
     encoder_slices: dict[str, int]
 
+    @property
+    def input_images(self) -> tuple[int, int]:
+        """Pictures that a request brings, at least and at most."""
+        optional = self.family.picture_setting
+        return (0, 1) if optional and self.settings.get(optional) else self.family.input_images
+
 
 def built_in_folder(name: str) -> Path:
     """Where the image keeps this built-in model; EngineRefusal (UnknownModel) when it has none."""

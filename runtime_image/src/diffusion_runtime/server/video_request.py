@@ -75,7 +75,7 @@ def video_rules_of(plan: Plan, folder: ModelFolder) -> VideoRules | None:
         pictures,
         folder.frame_multiple,
         folder.family.fps,
-        folder.family.input_images,
+        folder.input_images,
         two_stages="upsampler" in folder.kinds.values(),
     )
 
