@@ -12,6 +12,7 @@ from builders import parity_result as parity
 from full.bad_resources import results as bad_resources
 from full.chart import outcome as chart
 from full.cluster_faults import results as cluster_faults
+from full.demo import test_every_layout as demo
 from full.faults import results as faults
 from full.planner import test_properties_at_large as planner
 from full.promises import results as promises
@@ -22,6 +23,7 @@ SUITES = {
     "bad_resources": bad_resources,
     "chart": chart,
     "cluster_faults": cluster_faults,
+    "demo": demo,
     "faults": faults,
     "parity": parity,
     "planner": planner,
