@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
-from PIL import Image
+from diffusers import DiffusionPipeline, WanImageToVideoPipeline, WanPipeline
+from diffusers.pipelines.ltx2 import LTX2LatentUpsamplePipeline, LTX2LatentUpsamplerModel
+from PIL import Image, ImageOps
 
 from builders.small_pipelines import SMALL
 from diffusion_runtime.generation.ltx_2 import PLAIN_GUIDANCE
@@ -25,6 +26,8 @@ from diffusion_runtime.loading.picture_text import PictureTextProcessor
 PROMPTS = {"guided": "a red circle", "plain": "a red circle on the left"}
 """Their token counts are odd and even, with every tokenizer here that does not pad."""
 Arguments = dict[str, Any]
+FOUR_SIGMAS = [0.909375, 0.77109375, 0.5734375, 0.31640625]
+"""Of a second stage in four steps: at every three quarters of a step of the published three, and zero."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class ParityFamily:
     """One small pipeline. `plain` makes a request the arguments of diffusers' pipeline.
 
     `parts` are what diffusers cannot load from the folder here. `fields` are of every request;
-    `unguided_scale` is the family's. `like` names another small pipeline with the same classes.
+    `unguided_scale` is the family's. `like` names another small pipeline with the same classes. `more`:
+    further requests, as what they change of the guided one.
     """
 
     plain: Callable[[PictureRequest], Arguments]
@@ -40,13 +44,13 @@ class ParityFamily:
     unguided_scale: float = 1.0
     parts: Callable[[Path], dict[str, Any]] = lambda _: {}
     like: str | None = None
+    more: dict[str, Arguments] = field(default_factory=dict)
 
     def requests(self) -> dict[str, PictureRequest]:
-        """With and without guidance."""
-        return {
-            "guided": self._request("guided", 4.0),
-            "plain": self._request("plain", self.unguided_scale),
-        }
+        """With and without guidance, and what else the family draws."""
+        guided = self._request("guided", 4.0)
+        more = {name: guided.model_copy(update=changes) for name, changes in self.more.items()}
+        return {"guided": guided, "plain": self._request("plain", self.unguided_scale), **more}
 
     def _request(self, name: str, scale: float) -> PictureRequest:
         fields = {"width": 64, "height": 96, "steps": 3, "seed": 1, **self.fields}
@@ -86,6 +90,13 @@ def _clip_of_picture(request: PictureRequest) -> Arguments:
     return _clip(request) | {"image": Image.open(io.BytesIO(request.input_images[0]))}
 
 
+def _clip_or_clip_of_picture(request: PictureRequest) -> Arguments:
+    if not request.input_images:
+        return _clip(request)
+    picture = Image.open(io.BytesIO(request.input_images[0]))
+    return _clip(request) | {"image": ImageOps.fit(picture, (request.width, request.height))}
+
+
 def _ltx_2(request: PictureRequest) -> Arguments:
     return _clip(request) | {"frame_rate": request.fps} | PLAIN_GUIDANCE
 
@@ -116,8 +127,10 @@ CLIP: dict[str, Any] = {"width": 32, "height": 64, "frames": 9, "negative_prompt
 """24 tokens of the small Wan transformers: gloo gathers equal parts of a clip only, NCCL any."""
 PACKED_CLIP = CLIP | {"width": 64}
 """12 tokens where the VAE packs pixels."""
-CLIP_OF_PICTURE = CLIP | {"input_images": (_picture_file(32, 64),)}
-LTX_CLIP: dict[str, Any] = CLIP | {"fps": 24.0}
+FIRST_PICTURE = _picture_file(32, 64)
+CLIP_OF_PICTURE = CLIP | {"input_images": (FIRST_PICTURE,)}
+LTX_CLIP: dict[str, Any] = CLIP | {"width": 64, "fps": 24.0}
+"""Half of it is a size, too."""
 PARITY: dict[str, ParityFamily] = {
     "qwen-image": ParityFamily(_true_cfg),
     "qwen-image edit": ParityFamily(
@@ -139,8 +152,13 @@ PARITY: dict[str, ParityFamily] = {
     "wan-i2v": ParityFamily(_clip_of_picture, CLIP_OF_PICTURE, like="wan"),
     "wan-2.2": ParityFamily(_clip, CLIP, like="wan"),
     "wan-2.2-i2v": ParityFamily(_clip_of_picture, CLIP_OF_PICTURE, like="wan"),
-    "wan-2.2-5b": ParityFamily(_clip, PACKED_CLIP, like="wan"),
-    "ltx-2": ParityFamily(_ltx_2, LTX_CLIP),
+    "wan-2.2-5b": ParityFamily(
+        _clip_or_clip_of_picture,
+        PACKED_CLIP,
+        like="wan",
+        more={"picture": {"input_images": (FIRST_PICTURE,)}},
+    ),
+    "ltx-2": ParityFamily(_ltx_2, LTX_CLIP, more={"two stages": {"second_stage_steps": 4}}),
 }
 
 
@@ -162,17 +180,69 @@ def plain_latents(name: str, folder: Path, dtype: torch.dtype) -> dict[str, torc
     for part, its in parts.items():
         setattr(pipeline, part, its)
     pipeline.set_progress_bar_config(disable=True)
-    return {key: _latents(pipeline, request, family) for key, request in family.requests().items()}
+    drawn = {}
+    for key, request in family.requests().items():
+        arguments = {"prompt": request.prompt, **family.plain(request)}
+        draw = in_two_stages if request.second_stage_steps else _at_once
+        fitting = _with_picture(pipeline) if "image" in arguments else pipeline
+        drawn[key] = draw(fitting, request, arguments, folder)[0]
+    return drawn
 
 
-def _latents(pipeline: Any, request: PictureRequest, family: ParityFamily) -> torch.Tensor:
-    latents: torch.Tensor = pipeline(
-        prompt=request.prompt,
+def _with_picture(pipeline: Any) -> Any:
+    """Wan 2.2's 5B model, whose folder names the pipeline without one; any other as it is."""
+    if not isinstance(pipeline, WanPipeline):
+        return pipeline
+    fitting = WanImageToVideoPipeline(**pipeline.components, expand_timesteps=True)
+    fitting.set_progress_bar_config(disable=True)
+    return fitting
+
+
+def _at_once(pipeline: Any, request: PictureRequest, arguments: Arguments, _: Path) -> Any:
+    return pipeline(
         width=request.width,
         height=request.height,
         num_inference_steps=request.steps,
         generator=torch.Generator("cpu").manual_seed(request.seed),
         output_type="latent",
-        **family.plain(request),
-    )[0]
-    return latents
+        **arguments,
+    )
+
+
+def in_two_stages(
+    pipeline: Any, request: PictureRequest, arguments: Arguments, folder: Path, output: str = "latent"
+) -> Any:
+    """LTX-2's two stages as diffusers' documentation has them; frames (or latents) and sound.
+
+    `arguments` are those of both stages; the noise levels of four steps, since the published ones are three.
+    """
+    generator, own = torch.Generator("cpu").manual_seed(request.seed), pipeline.scheduler
+    size = {"width": request.width // 2, "height": request.height // 2}
+    dtype = pipeline.transformer.dtype
+    upsampler = LTX2LatentUpsamplerModel.from_pretrained(folder / "latent_upsampler", dtype=dtype)
+    upsample = LTX2LatentUpsamplePipeline(vae=pipeline.vae, latent_upsampler=upsampler)
+    latents, sound = pipeline(
+        **size,
+        num_inference_steps=request.steps,
+        generator=generator,
+        output_type="latent",
+        return_dict=False,
+        **arguments,
+    )
+    latents = upsample(latents=latents, **size, output_type="latent", return_dict=False)[0]
+    pipeline.scheduler = type(own).from_config(own.config, use_dynamic_shifting=False, shift_terminal=None)
+    drawn = pipeline(
+        latents=latents,
+        audio_latents=sound,
+        width=request.width,
+        height=request.height,
+        num_inference_steps=len(FOUR_SIGMAS),
+        sigmas=FOUR_SIGMAS,
+        noise_scale=FOUR_SIGMAS[0],
+        generator=generator,
+        output_type=output,
+        return_dict=False,
+        **arguments,
+    )
+    pipeline.scheduler = own
+    return drawn

@@ -103,7 +103,7 @@ def allocated_by_earlier_cases(device: torch.device) -> int:
 
 def memory_of(pipeline: Any, before: int) -> Drawn:
     """What torch has allocated on the GPU since `before`; the bytes of all parameters and buffers there."""
-    modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    modules = [part for part in vars(pipeline).values() if isinstance(part, torch.nn.Module)]
     tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
     local = [getattr(tensor, "to_local", lambda tensor=tensor: tensor)() for tensor in tensors]
     there = {tensor.data_ptr(): tensor.nbytes for tensor in local if tensor.is_cuda}

@@ -22,7 +22,7 @@ from diffusers import (
     WanPipeline,
     WanTransformer3DModel,
 )
-from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2Vocoder
+from diffusers.pipelines.ltx2 import LTX2LatentUpsamplerModel, LTX2TextConnectors, LTX2Vocoder
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -86,6 +86,7 @@ LTX_VOCODER: dict[str, Any] = {
     "in_channels": 16, "hidden_channels": 32, "upsample_kernel_sizes": [32, 20], "upsample_factors": [16, 10],
     "resnet_kernel_sizes": [3], "resnet_dilations": [[1, 3, 5]], "output_sampling_rate": 16000,
 }  # fmt: skip
+LTX_UPSAMPLER: dict[str, Any] = {"in_channels": 4, "mid_channels": 32, "num_blocks_per_stage": 1}
 LETTERS = "▁abcdefghijklmnopqrstuvwxyz,."
 CLIP: dict[str, Any] = {
     "hidden_size": 16,
@@ -148,7 +149,9 @@ def _packed_vae() -> AutoencoderKLWan:
 
 
 def ltx_2(folder: Path) -> None:
-    """LTX-2: a transformer for picture and sound, Gemma with its connectors, two VAEs, a vocoder."""
+    """LTX-2: a transformer for picture and sound, Gemma with its connectors, two VAEs, a vocoder; beside the
+    pipeline its latent upsampler.
+    """
     torch.manual_seed(3)
     LTX2Pipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
@@ -160,6 +163,7 @@ def ltx_2(folder: Path) -> None:
         transformer=LTX2VideoTransformer3DModel(**LTX_TRANSFORMER),
         vocoder=LTX2Vocoder(**LTX_VOCODER),
     ).save_pretrained(folder)
+    LTX2LatentUpsamplerModel(**LTX_UPSAMPLER).save_pretrained(folder / "latent_upsampler")
 
 
 def _gemma() -> Gemma3ForConditionalGeneration:

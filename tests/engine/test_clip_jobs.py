@@ -234,6 +234,13 @@ async def test_only_planned_lengths_where_others_are_refused(tmp_path: Path) -> 
         assert parse_video_request(ASKED, strict).frames == 9
 
 
+async def test_a_model_for_both_takes_a_picture_or_none(tmp_path: Path) -> None:
+    async with serving(tmp_path, [{}]) as served:
+        both = replace(served.videos.rules, input_images=(0, 1))
+        assert parse_video_request(ASKED, both).input_images == ()
+        assert parse_video_request(ASKED, both, b"file").input_images == (b"file",)
+
+
 async def test_pictures_are_refused_where_clips_are_made(tmp_path: Path) -> None:
     async with serving(tmp_path, [{}]) as served:
         answer = await served.client.post("/v1/images/generations", json={"prompt": "a"})

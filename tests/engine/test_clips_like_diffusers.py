@@ -69,13 +69,18 @@ def plain(folders: dict[str, ModelFolder]) -> dict[str, Plain]:
 def drawn_by_diffusers(folder: ModelFolder, output: str) -> Any:
     """Frames or latents, and what else the pipeline returns (sound)."""
     pipeline = getattr(diffusers, folder.family.pipeline_class).from_pretrained(folder.path)
+    own = {"image": Image.fromarray(PIXELS)} if needs_picture(folder) else {}
+    if folder.family.family == "ltx-2":
+        own = PLAIN_GUIDANCE | {"frame_rate": 24.0}
+    return called(pipeline, output, **own)
+
+
+def called(pipeline: Any, output: str, **own: Any) -> Any:
+    """What a pipeline of diffusers returns for the request."""
     pipeline.set_progress_bar_config(disable=True)
     for module in (part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)):
         for parameter in module.parameters():
             parameter.data = parameter.data.clone()  # from where its file lies to where torch aligns memory
-    own = {"image": Image.fromarray(PIXELS)} if needs_picture(folder) else {}
-    if folder.family.family == "ltx-2":
-        own = PLAIN_GUIDANCE | {"frame_rate": 24.0}
     return pipeline(
         prompt=REQUEST.prompt,
         negative_prompt=REQUEST.negative_prompt,
@@ -147,6 +152,20 @@ def test_wherever_weights_live_latents_are_those_of_diffusers(
     assert latents.std() > 0.3
 
 
+def test_the_model_for_both_begins_with_a_picture_when_there_is_one(folders: Any) -> None:
+    folder = folders["wan-2.2-5b"]
+    assert folder.input_images == (0, 1)
+    words = diffusers.WanPipeline.from_pretrained(folder.path)
+    pipeline = diffusers.WanImageToVideoPipeline(**words.components, expand_timesteps=True)
+    latents = called(pipeline, "latent", image=Image.fromarray(PIXELS))[0]
+    file = io.BytesIO()
+    Image.fromarray(PIXELS).save(file, "PNG")
+    built = build(str(folder.path), execution_of(folder, MOVED, MOVED), 0, CPU)
+    request = request_for(folder, input_images=(file.getvalue(),))
+    assert torch.equal(draw_latents(built, request, quiet), latents)
+    assert not torch.equal(draw_latents(built, request_for(folder), quiet), latents)
+
+
 def test_each_expert_moves_when_it_is_first_called(folders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = folders["wan-2.2"]
     built = build(str(folder.path), execution_of(folder, MOVED, MOVED), 0, CPU)
@@ -184,6 +203,8 @@ def test_vae_decodes_clips_in_tiles(folders: Any, plain: Any) -> None:
         ("ltx-2", {"prompt": "red " * 600}, "prompt"),
         ("wan-i2v", {"input_images": ()}, "input_reference"),
         ("wan-i2v", {"input_images": (b"no picture",)}, "input_reference"),
+        ("wan-2.2-5b", {"input_images": (b"no picture",)}, "input_reference"),
+        ("wan", {"input_images": (b"no place",)}, "input_reference"),
     ],
 )
 def test_requests_that_are_wrong_are_refused_before_weights_move(
@@ -204,6 +225,20 @@ def test_diffusers_is_told_where_inputs_of_parked_weights_belong() -> None:
     assert get_module_execution_device(module) == CPU
     _say_device(module, torch.device("cuda", 0))
     assert get_module_execution_device(module) == torch.device("cuda", 0)
+
+
+def test_pipelines_of_the_same_parts_work_where_the_first_one_does(folders: Any) -> None:
+    """They are made for one request, of parts whose weights are on the host just then."""
+    first = build(str(folders["ltx-2"].path), execution_of(folders["ltx-2"], MOVED, MOVED), 0, CPU).pipeline
+    second = build(str(folders["wan-2.2-5b"].path), execution_of(folders["wan-2.2-5b"], MOVED, MOVED), 0, CPU)
+    parts = [*vars(first).values(), *vars(second.pipeline).values()]
+    for module in (part for part in parts if isinstance(part, torch.nn.Module)):
+        _say_device(module, torch.device("cuda", 0))
+    for pipeline in (
+        diffusers.LTX2LatentUpsamplePipeline(first.vae, first.latent_upsampler),
+        diffusers.WanImageToVideoPipeline(**second.pipeline.components, expand_timesteps=True),
+    ):
+        assert pipeline._execution_device == torch.device("cuda", 0)
 
 
 def test_mova_is_refused_because_diffusers_lacks_it(tmp_path: Path) -> None:

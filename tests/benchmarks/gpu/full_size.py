@@ -39,7 +39,7 @@ def write_full_size(model_id: str, small: Path, folder: Path, device: torch.devi
     if index["_class_name"] != inventory.pipeline:
         raise ValueError(f"{small} is a {index['_class_name']}, {model_id} is a {inventory.pipeline}")
     # A part that the small folder lacks belongs to a second pipeline of the same repository.
-    inventory_parts = [part for part in inventory.parts if part.name in index]
+    inventory_parts = [part for part in inventory.parts if part.name in index or (small / part.name).is_dir()]
     parts = {part.name for part in inventory_parts}
     folder.mkdir(parents=True)
     for entry in small.iterdir():

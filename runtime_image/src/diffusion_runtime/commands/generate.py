@@ -17,6 +17,7 @@ from diffusion_runtime.commands.local_model import add_fetch_flags, local_model
 from diffusion_runtime.commands.planning_flags import (
     add_model_flag,
     add_planning_flags,
+    boolean,
     facts_from_flag,
     intent_from_flags,
     sentence,
@@ -50,6 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--image-path", type=Path, metavar="FILE", help="the picture that a clip begins with")
     parser.add_argument("--fps", type=float, metavar="RATE", help="frames a second (default: the model's)")
+    parser.add_argument(
+        "--two-stages",
+        type=boolean,
+        metavar="true|false",
+        help="half of the size first, then upsampled and denoised again (a model with a latent upsampler)",
+    )
+    parser.add_argument(
+        "--second-stage-steps", type=int, metavar="N", help="default: a third of --num-inference-steps"
+    )
     parser.add_argument("--report", type=Path, metavar="FILE", help="what was planned and measured, as JSON")
     add_planning_flags(parser)
 
@@ -88,6 +98,8 @@ def _check_files(args: argparse.Namespace, *, draws_clips: bool) -> None:
         )
     if args.fps is not None and not draws_clips:
         raise ValueError(f"--fps is for clips; {args.model_path} draws pictures.")
+    if not draws_clips and (args.two_stages is not None or args.second_stage_steps is not None):
+        raise ValueError(f"--two-stages is for clips; {args.model_path} draws pictures.")
     if args.image_path is None:
         return
     if not draws_clips:
@@ -133,7 +145,8 @@ def _body(args: argparse.Namespace) -> dict[str, Any]:
         "guidance_scale": args.guidance_scale,
     }
     if args.output.suffix.lower() == CLIP_SUFFIX:
-        return body | {"fps": args.fps}
+        stages = {"two_stages": args.two_stages, "second_stage_steps": args.second_stage_steps}
+        return body | {"fps": args.fps} | stages
     return body | {"output_format": FORMATS[args.output.suffix.lower()]}
 
 

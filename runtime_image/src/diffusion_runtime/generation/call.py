@@ -7,6 +7,7 @@ is diffusers' own pipeline, called once per request; components move as it calls
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -22,6 +23,8 @@ from .undrawable import UndrawablePicture
 Output = Literal["pt", "latent"]
 """diffusers' `output_type`: pixels in 0..1, or what the last step left (nothing is decoded)."""
 OnStep = Callable[[int], None]
+AtSize = Callable[[PictureRequest], AbstractContextManager[None]]
+"""Inside, blocks run compiled where the request's own size was warmed, else as they are."""
 TWO_CALLS = TwoCalls()
 
 
@@ -39,6 +42,7 @@ class FamilyCall:
 
     `guidance`: how its pipeline runs both branches. `warm_prompts`: one for each kind of graph that prompts
     of different lengths need. `rate_counts`: frames a second change what the model computes, as sound does.
+    `call_in_two_stages`: for `second_stage_steps`; None where the family has no such way.
     """
 
     check: Callable[[Any, PictureRequest], None]
@@ -46,6 +50,9 @@ class FamilyCall:
     guidance: GuidanceStyle = TWO_CALLS
     warm_prompts: tuple[str, ...] = ("a picture to warm up with",)
     rate_counts: bool = False
+    call_in_two_stages: (
+        Callable[[Any, PictureRequest, torch.device, Output, OnStep, AtSize], WithSound] | None
+    ) = None
 
     def graphs_of(self, request: PictureRequest) -> Size:
         """Requests for which this is the same run the same compiled graphs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from diffusion_runtime.parallel.cfg import OneBatch, TwoCalls
 
-from . import flux, ltx_2, qwen_image, qwen_image_edit, wan, z_image
+from . import flux, ltx_2, ltx_2_stages, qwen_image, qwen_image_edit, wan, z_image
 from .call import FamilyCall
 
 CALLS: dict[str, FamilyCall] = {
@@ -19,5 +19,11 @@ CALLS: dict[str, FamilyCall] = {
     "WanImageToVideoPipeline": FamilyCall(
         wan.check_with_picture, wan.call_with_picture, TwoCalls(narrowed_dim=1)
     ),
-    "LTX2Pipeline": FamilyCall(ltx_2.check, ltx_2.call, OneBatch(ltx_2.BATCHED), rate_counts=True),
+    "LTX2Pipeline": FamilyCall(
+        ltx_2_stages.check,
+        ltx_2.call,
+        OneBatch(ltx_2.BATCHED),
+        rate_counts=True,
+        call_in_two_stages=ltx_2_stages.call,
+    ),
 }

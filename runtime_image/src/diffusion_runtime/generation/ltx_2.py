@@ -41,20 +41,31 @@ def call(
     frames, sound = pipeline(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt if request.guided else None,
-        guidance_scale=request.guidance_scale,
-        **PLAIN_GUIDANCE,
-        width=request.width,
-        height=request.height,
-        num_frames=request.frames,
-        frame_rate=request.fps,
         num_inference_steps=request.steps,
         generator=seeded(request.seed),
-        max_sequence_length=PROMPT_TOKENS,
-        output_type=output,
-        return_dict=False,
-        callback_on_step_end=step_end(on_step),
-        callback_on_step_end_tensor_inputs=["latents"],
+        **arguments(request, output, on_step),
     )
+    return with_sound(pipeline, frames, sound, output)
+
+
+def arguments(request: PictureRequest, output: Output, on_step: OnStep) -> dict[str, Any]:
+    """What the pipeline is called with beside the prompt, the steps and where it begins."""
+    return PLAIN_GUIDANCE | {
+        "guidance_scale": request.guidance_scale,
+        "width": request.width,
+        "height": request.height,
+        "num_frames": request.frames,
+        "frame_rate": request.fps,
+        "max_sequence_length": PROMPT_TOKENS,
+        "output_type": output,
+        "return_dict": False,
+        "callback_on_step_end": step_end(on_step),
+        "callback_on_step_end_tensor_inputs": ["latents"],
+    }
+
+
+def with_sound(pipeline: Any, frames: Any, sound: Any, output: Output) -> WithSound:
+    """What the pipeline returned, without its batch; latents alone where nothing was decoded."""
     if output == "latent":
         return WithSound(frames, None)
     return WithSound(frames[0], Sound(sound[0], pipeline.vocoder.config.output_sampling_rate))

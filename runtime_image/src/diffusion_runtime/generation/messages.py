@@ -22,6 +22,8 @@ class PictureRequest(Document):
     `negative_prompt` for the second. `embedded_guidance` is for a model that reads a scale as an input; None
     is its authors' scale.
     `guidance_scale_2` is for the second transformer of a pipeline with two; None means the same.
+    `second_stage_steps`: drawn in `steps` at half of the size, upsampled, then denoised at the full size in
+    so many; 0: drawn at once.
     """
 
     prompt: str
@@ -29,6 +31,7 @@ class PictureRequest(Document):
     width: int
     height: int
     steps: Annotated[int, Field(ge=1)]
+    second_stage_steps: Annotated[int, Field(ge=0)] = 0
     frames: Annotated[int, Field(ge=1)] = 1
     fps: Annotated[float, Field(gt=0)] = 16.0
     guidance_scale: float
@@ -50,6 +53,17 @@ class PictureRequest(Document):
     def size(self) -> Size:
         """What compiled blocks are made for."""
         return self.width, self.height, self.frames
+
+    @property
+    def all_steps(self) -> int:
+        """Of both stages."""
+        return self.steps + self.second_stage_steps
+
+    @property
+    def first_stage(self) -> PictureRequest:
+        """What is drawn first of a request in two stages: the same at half of its width and height."""
+        half = {"width": self.width // 2, "height": self.height // 2, "second_stage_steps": 0}
+        return self.model_copy(update=half)
 
 
 def draw_frame(request: PictureRequest) -> tuple[dict[str, Any], bytes]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -16,7 +17,7 @@ from diffusion_runtime.planning.documents import PhaseMeasurement
 from diffusion_runtime.residency.owner import Phase
 
 from .build import BuiltPipeline
-from .call import Output, WithSound
+from .call import OnStep, Output, WithSound
 from .measure import Measurements
 from .messages import PictureRequest
 from .sound import Sound
@@ -31,7 +32,7 @@ class Drawn:
     """Pixels (frames, height, width, 3) uint8 and sound, if any, on rank 0, None elsewhere; what each phase
     took.
 
-    `compiled`: the blocks ran compiled.
+    `compiled`: the blocks ran compiled; of two stages, those of the second.
     """
 
     pixels: torch.Tensor | None
@@ -47,7 +48,7 @@ def draw(built: BuiltPipeline, request: PictureRequest, on_phase: OnPhase) -> Dr
     result = _run(built, request, "pt" if built.rank == 0 else "latent", measured, on_phase)
     seconds = measured.phases["denoise"].seconds or 0.0
     compiled = built.compiled is not None and built.compiled.used
-    drawn = Drawn(None, measured.phases, seconds / request.steps, compiled)
+    drawn = Drawn(None, measured.phases, seconds / request.all_steps, compiled)
     if built.rank != 0:
         return drawn
     return replace(drawn, pixels=_to_bytes(result.frames), sound=_checked(result.sound))
@@ -62,33 +63,52 @@ def _run(
     built: BuiltPipeline, request: PictureRequest, output: Output, measured: Measurements, on_phase: OnPhase
 ) -> WithSound:
     with torch.inference_mode():
+        if request.second_stage_steps and built.family.call_in_two_stages is None:
+            raise UndrawablePicture("This model draws in one stage only; leave two_stages out.", "two_stages")
         built.family.check(built.pipeline, request)
         with (
             measured.following() as enter,
-            _moving(built, enter, on_phase),
-            _compiled(built, request),
+            _moving(built, enter, on_phase) as on_step,
             _guidance(built, request.guided),
         ):
-            result = built.family.call(
-                built.pipeline, request, built.device, output, lambda step: on_phase("denoise", step)
-            )
+            result = _call(built, request, output, on_step)
     return result if isinstance(result, WithSound) else WithSound(result, None)
 
 
+def _call(
+    built: BuiltPipeline, request: PictureRequest, output: Output, on_step: OnStep
+) -> torch.Tensor | WithSound:
+    family, in_two_stages = built.family, built.family.call_in_two_stages
+    if request.second_stage_steps and in_two_stages is not None:
+        at_size = partial(_compiled, built)
+        return in_two_stages(built.pipeline, request, built.device, output, on_step, at_size)
+    with _compiled(built, request):
+        return family.call(built.pipeline, request, built.device, output, on_step)
+
+
 @contextmanager
-def _moving(built: BuiltPipeline, enter: Callable[[str], None], on_phase: OnPhase) -> Iterator[None]:
-    """Components move as the pipeline calls them; a phase begins with the first component that it calls."""
+def _moving(built: BuiltPipeline, enter: Callable[[str], None], on_phase: OnPhase) -> Iterator[OnStep]:
+    """Components move as the pipeline calls them; a phase begins with the first component that it calls.
+
+    Yields what to call after a step. Denoising that goes on after a break keeps its count of steps.
+    """
     now: Phase | None = None
+    steps = 0
 
     def on_use(_: str, phase: Phase) -> None:
         nonlocal now
         if phase != now:
             now = phase
             enter(phase)
-            on_phase(phase, 0)
+            on_phase(phase, steps if phase == "denoise" else 0)
+
+    def on_step(done: int) -> None:
+        nonlocal steps
+        steps = done
+        on_phase("denoise", done)
 
     with built.owner.one_request(on_use):
-        yield
+        yield on_step
 
 
 def _guidance(built: BuiltPipeline, guided: bool) -> AbstractContextManager[None]:

@@ -18,6 +18,7 @@ class AllowedPart:
     """One entry of a pipeline folder: its class, and whether it holds weights (a tokenizer holds none).
 
     `also`: further classes that published folders name. `optional`: a folder may come without it.
+    `beside`: the pipeline is built without it, and model_index.json need not list it.
     """
 
     library: Library
@@ -25,6 +26,7 @@ class AllowedPart:
     weights: bool
     also: tuple[str, ...] = ()
     optional: bool = False
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ class AllowedFamily:
     `varying`: of each block call, argument and dimension of what follows the prompt's length; `name.1` is
     item 1 of `name`. `settings`: entries of model_index.json that are plain values and are the pipeline's.
     `fps`: frames per second that the model was trained for; None where it draws single pictures.
-    `input_images`: how many pictures a request brings, at least and at most. `one_dtype`: its pipeline hands
-    tensors from one component to the next without a cast.
+    `input_images`: how many pictures a request brings, at least and at most. `picture_setting`: a folder with
+    this setting may also take one. `one_dtype`: its pipeline hands tensors from one component to the next
+    without a cast.
     """
 
     family: str
@@ -49,6 +52,7 @@ class AllowedFamily:
     settings: tuple[str, ...] = ()
     fps: int | None = None
     input_images: tuple[int, int] = (0, 0)
+    picture_setting: str | None = None
     unguided_scale: float = 1.0
     embeds_guidance: bool = False
     one_dtype: bool = False
@@ -146,6 +150,7 @@ FAMILIES: dict[str, AllowedFamily] = {
         parts=WAN_PARTS,
         varying=(),  # prompts are padded to one length
         settings=WAN_SETTINGS,
+        picture_setting="expand_timesteps",
         fps=16,
     ),
     "wan image to video": AllowedFamily(
@@ -185,6 +190,9 @@ FAMILIES: dict[str, AllowedFamily] = {
             "vae": AllowedPart("diffusers", "AutoencoderKLLTX2Video", weights=True),
             "audio_vae": AllowedPart("diffusers", "AutoencoderKLLTX2Audio", weights=True),
             "vocoder": AllowedPart("ltx2", "LTX2Vocoder", weights=True, also=("LTX2VocoderWithBWE",)),
+            "latent_upsampler": AllowedPart(
+                "ltx2", "LTX2LatentUpsamplerModel", weights=True, optional=True, beside=True
+            ),
             "tokenizer": AllowedPart(
                 "transformers", "GemmaTokenizerFast", weights=False, also=("GemmaTokenizer",)
             ),

@@ -13,7 +13,7 @@ from typing import Any
 
 from diffusion_runtime.models import mova
 from diffusion_runtime.models.catalog import facts_from_folder
-from diffusion_runtime.models.folder import read_index
+from diffusion_runtime.models.folder import class_of, is_beside, read_index
 from diffusion_runtime.planning.documents import ComponentKind, Execution, Layout, ModelRef
 from diffusion_runtime.planning.errors import BadModelFolder
 from diffusion_runtime.planning.facts import SLICEABLE_ENCODERS, LayoutAxis
@@ -49,6 +49,12 @@ class ModelFolder:
     settings: dict[str, Any]
     frame_multiple: int
     encoder_slices: dict[str, int]
+
+    @property
+    def input_images(self) -> tuple[int, int]:
+        """Pictures that a request brings, at least and at most."""
+        optional = self.family.picture_setting
+        return (0, 1) if optional and self.settings.get(optional) else self.family.input_images
 
 
 def built_in_folder(name: str) -> Path:
@@ -205,6 +211,11 @@ def _check_parts(path: Path, index: dict[str, Any], family: AllowedFamily) -> di
         name: value
         for name, value in index.items()
         if not name.startswith("_") and isinstance(value, list) and value != [None, None]
+    }
+    listed |= {
+        name: [part.library, class_of(path / name)]
+        for name, part in family.parts.items()
+        if part.beside and name not in index and is_beside(path / name)
     }
     needed = {name for name, part in family.parts.items() if not part.optional}
     if not needed <= listed.keys() <= family.parts.keys():

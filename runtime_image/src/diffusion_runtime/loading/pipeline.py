@@ -38,6 +38,7 @@ def load_pipeline(
     folder: ModelFolder, dtype: dict[str, DtypeName], place: Place, record: LoadRecord | None = None
 ) -> Any:
     """The family's pipeline. `place(name, module, fill)` gives each component its storage and fills it.
+    What the pipeline's class takes no part of (a latent upsampler) is an attribute of it.
 
     Raises EngineRefusal when a component's files lack weights of its class or bring others.
     """
@@ -62,7 +63,11 @@ def load_pipeline(
                     str(folder.path / name), local_files_only=True
                 )
     pipeline_class = getattr(importlib.import_module("diffusers"), folder.family.pipeline_class)
-    pipeline = pipeline_class(**parts, **folder.settings)
+    beside = {name for name in parts if folder.family.parts[name].beside}
+    own = {name: part for name, part in parts.items() if name not in beside}
+    pipeline = pipeline_class(**own, **folder.settings)
+    for name in beside:
+        setattr(pipeline, name, parts[name])
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

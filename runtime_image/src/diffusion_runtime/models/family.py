@@ -48,6 +48,8 @@ class ComponentRule:
     """Which expert of a pipeline that switches transformers between steps; 0 runs in every step."""
     optional: bool = False
     """A pipeline may come without it."""
+    beside: bool = False
+    """It is for a further pipeline: model_index.json need not list it, a folder of its name is enough."""
 
 
 @dataclass(frozen=True)

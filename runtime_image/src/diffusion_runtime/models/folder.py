@@ -35,18 +35,31 @@ def count_folder(folder: Path, family: Family, index: Mapping[str, Any]) -> Inve
     """Inventory of every weighty component. Raises BadModelFolder."""
     parts = []
     for name, rule in family.components.items():
-        entry = index.get(name)
+        entry, told_by = index.get(name), folder / "model_index.json"
+        if rule.beside and name not in index and is_beside(folder / name):
+            told_by = folder / name / "config.json"
+            entry = ["", class_of(folder / name)]
         if rule.optional and entry in (None, [None, None]):
             continue
         if not isinstance(entry, list) or len(entry) != 2 or not all(isinstance(word, str) for word in entry):
-            raise BadModelFolder(f"{folder / 'model_index.json'} names no {name}, which {family.name} needs.")
+            raise BadModelFolder(f"{told_by} names no {name}, which {family.name} needs.")
         if entry[1] not in rule.classes:
             raise BadModelFolder(
-                f"{folder / 'model_index.json'} gives {name} the class {entry[1]}; {family.name} takes "
+                f"{told_by} gives {name} the class {entry[1]}; {family.name} takes "
                 f"{' or '.join(rule.classes)}."
             )
         parts.append(_part(folder / name, name, entry[1], rule))
     return Inventory(pipeline=str(index["_class_name"]), parts=tuple(parts))
+
+
+def is_beside(part: Path) -> bool:
+    """Whether a part that model_index.json does not list is in its folder all the same."""
+    return (part / "config.json").is_file()
+
+
+def class_of(part: Path) -> str:
+    """The class that a part's own config.json names."""
+    return str(_json(part / "config.json").get("_class_name"))
 
 
 def _part(folder: Path, name: str, class_name: str, rule: ComponentRule) -> Part:

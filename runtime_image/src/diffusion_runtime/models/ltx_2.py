@@ -3,7 +3,8 @@
 Nothing of it was measured here: activations take Wan's coefficients at this width, decoding counts its last
 block's tensors, and times follow; the plan says so. The pipeline runs both guidance passes in one batch.
 Configs: diffusers' own conversion script for version 2.0 (`scripts/convert_ltx2_to_diffusers.py`); they are
-the classes' defaults. The latent upsampler belongs to the second, upscaling stage.
+the classes' defaults. The latent upsampler, which the repository holds beside the pipeline, is for clips that
+are drawn in two stages.
 """
 
 from __future__ import annotations
@@ -138,7 +139,9 @@ FAMILY = Family(
         "vae": ComponentRule("vae", ("AutoencoderKLLTX2Video",)),
         "audio_vae": ComponentRule("vae", ("AutoencoderKLLTX2Audio",)),
         "vocoder": ComponentRule("vocoder", ("LTX2Vocoder", "LTX2VocoderWithBWE")),
-        "latent_upsampler": ComponentRule("upsampler", ("LTX2LatentUpsamplerModel",), optional=True),
+        "latent_upsampler": ComponentRule(
+            "upsampler", ("LTX2LatentUpsamplerModel",), optional=True, beside=True
+        ),
     },
     build=build,
 )

@@ -41,6 +41,14 @@ def integer(body: dict[str, Any], name: str, low: int, high: int, default: int) 
     return value
 
 
+def boolean(body: dict[str, Any], name: str) -> bool:
+    """True or false; false when it is not given."""
+    value = body.get(name, False)
+    if not isinstance(value, bool):
+        raise bad_field(name, f"{name} must be true or false, not {kind(value)}.")
+    return value
+
+
 def number(body: dict[str, Any], name: str) -> float:
     """A scale that was given: 0 to `MAX_GUIDANCE_SCALE`."""
     value = body[name]

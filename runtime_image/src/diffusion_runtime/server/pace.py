@@ -1,4 +1,7 @@
-"""Seconds that requests of this engine take: as the plan forecasts, then as each size was drawn last."""
+"""Seconds that requests of this engine take: as the plan forecasts, then as each size was drawn last.
+
+A first stage at half of the size is forecast like one at the full size: too long rather than too short.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from diffusion_runtime.planning.documents import Plan, Shape
 from diffusion_runtime.planning.longest_work import request_seconds
 
 MOST_SIZES = 64
+Kind = tuple[Size, bool, bool]
+"""Size, with guidance, in two stages: what takes as long when it is drawn again."""
 
 
 class Pace:
@@ -14,11 +19,11 @@ class Pace:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._drawn: dict[tuple[Size, bool], tuple[PictureRequest, float]] = {}
+        self._drawn: dict[Kind, tuple[PictureRequest, float]] = {}
 
     def learn(self, request: PictureRequest, seconds: float) -> None:
         """This request was drawn and took so long."""
-        key = (request.size, request.guided)
+        key = _kind(request)
         self._drawn.pop(key, None)
         self._drawn[key] = (request, seconds)
         if len(self._drawn) > MOST_SIZES:
@@ -27,14 +32,18 @@ class Pace:
     def seconds(self, request: PictureRequest) -> float:
         """What this request should take."""
         forecast = self._forecast(request)
-        known = self._drawn.get((request.size, request.guided))
+        known = self._drawn.get(_kind(request))
         if known is None:
             return forecast
         drawn, seconds = known
         then = self._forecast(drawn)
-        return seconds * (forecast / then if then else request.steps / drawn.steps)
+        return seconds * (forecast / then if then else request.all_steps / drawn.all_steps)
 
     def _forecast(self, request: PictureRequest) -> float:
         width, height, frames = request.size
-        shape = Shape.model_construct(width=width, height=height, frames=frames, steps=request.steps)
+        shape = Shape.model_construct(width=width, height=height, frames=frames, steps=request.all_steps)
         return request_seconds(self._plan, shape, guided=request.guided)
+
+
+def _kind(request: PictureRequest) -> Kind:
+    return request.size, request.guided, request.second_stage_steps > 0

@@ -19,7 +19,7 @@ from diffusion_runtime.loading.folder import ModelFolder
 from diffusion_runtime.planning.documents import Plan
 from diffusion_runtime.planning.longest_work import MOST_STEPS
 
-from .fields import integer, number, text
+from .fields import boolean, integer, number, text
 from .image_request import (
     MAX_CHOSEN_SEED,
     PictureRules,
@@ -35,22 +35,29 @@ MAX_FPS = 120
 MAX_SECONDS = 600
 MAX_INPUT_BYTES = 20 * 1024 * 1024
 DATA_URL_START = "data:image/"
-INTEGERS = frozenset({"width", "height", "num_frames", "num_inference_steps", "seed", "n"})
+INTEGERS = frozenset(
+    {"width", "height", "num_frames", "num_inference_steps", "second_stage_steps", "seed", "n"}
+)
 NUMBERS = frozenset({"seconds", "fps", "guidance_scale", "guidance_scale_2"})
 TEXTS = frozenset({"prompt", "model", "size", "negative_prompt", "user"})
-FIELDS = INTEGERS | NUMBERS | TEXTS | {"input_reference"}
+BOOLEANS = frozenset({"two_stages"})
+FIELDS = INTEGERS | NUMBERS | TEXTS | BOOLEANS | {"input_reference"}
+LEAST_SECOND_STEPS = 3
+"""As many as the published noise levels of a second stage."""
 
 
 @dataclass(frozen=True)
 class VideoRules:
     """What this engine draws. `frame_multiple`: frames are a multiple of it plus one. `fps`: the rate that
     the model was trained for. `input_images`: pictures that a request brings, at least and at most.
+    `two_stages`: the model has an upsampler to draw in two stages with.
     """
 
     pictures: PictureRules
     frame_multiple: int
     fps: int
     input_images: tuple[int, int]
+    two_stages: bool = False
 
     def frames(self, size: tuple[int, int]) -> int:
         """Planned for this size, else those of the first shape."""
@@ -64,7 +71,13 @@ def video_rules_of(plan: Plan, folder: ModelFolder) -> VideoRules | None:
     if folder.family.fps is None:
         return None
     pictures = rules_of(plan, folder.pixel_multiple, folder.family)
-    return VideoRules(pictures, folder.frame_multiple, folder.family.fps, folder.family.input_images)
+    return VideoRules(
+        pictures,
+        folder.frame_multiple,
+        folder.family.fps,
+        folder.input_images,
+        two_stages="upsampler" in folder.kinds.values(),
+    )
 
 
 def parse_video_request(
@@ -82,6 +95,8 @@ def parse_video_request(
     size = wanted_size(fields, rules.pictures)
     scale = wanted_scale(fields, rules.pictures)
     fps = _fps(fields, rules)
+    frames = _frames(fields, rules, size, fps)
+    steps = integer(fields, "num_inference_steps", 1, MOST_STEPS, rules.pictures.steps(size))
     text(fields, "user", required=False)
     integer(fields, "n", 1, 1, 1)
     return PictureRequest(
@@ -89,9 +104,10 @@ def parse_video_request(
         negative_prompt=wanted_negative_prompt(fields, scale, rules.pictures),
         width=size[0],
         height=size[1],
-        frames=_frames(fields, rules, size, fps),
+        frames=frames,
         fps=fps,
-        steps=integer(fields, "num_inference_steps", 1, MOST_STEPS, rules.pictures.steps(size)),
+        steps=steps,
+        second_stage_steps=_second_stage_steps(fields, rules, size, frames, steps),
         guidance_scale=scale,
         guidance_scale_2=number(fields, "guidance_scale_2") if "guidance_scale_2" in fields else None,
         unguided_scale=rules.pictures.unguided_scale,
@@ -107,6 +123,8 @@ def typed_form(form: dict[str, str]) -> dict[str, Any]:
 
 
 def _typed(name: str, value: str) -> Any:
+    if name in BOOLEANS:
+        return {"true": True, "false": False}.get(value.lower(), value)
     kinds: tuple[Callable[[str], Any], ...] = ()
     if name in INTEGERS | NUMBERS:
         kinds = (int,) if name in INTEGERS else (int, float)
@@ -150,11 +168,48 @@ def _frames(fields: dict[str, Any], rules: VideoRules, size: tuple[int, int], fp
     return frames
 
 
-def _check_planned(field: str, size: tuple[int, int], frames: int, rules: VideoRules) -> None:
+def _second_stage_steps(
+    fields: dict[str, Any], rules: VideoRules, size: tuple[int, int], frames: int, steps: int
+) -> int:
+    """0 where the clip is drawn at once; else, by default, a third of the first stage's."""
+    if not boolean(fields, "two_stages"):
+        if "second_stage_steps" in fields:
+            raise bad_field("second_stage_steps", "second_stage_steps has no effect without two_stages.")
+        return 0
+    if not rules.two_stages:
+        raise bad_field(
+            "two_stages",
+            f"{rules.pictures.model!r} has no latent upsampler to draw in two stages with; leave it out.",
+        )
+    width, height = size
+    multiple = 2 * rules.pictures.pixel_multiple
+    if width % multiple or height % multiple:
+        fitting = "x".join(str(max(side // multiple, 1) * multiple) for side in size)
+        raise bad_field(
+            "two_stages",
+            f"two_stages begins at half of {width}x{height}, which cannot be drawn: both sides must be "
+            f"multiples of {multiple}, such as {fitting}.",
+        )
+    _check_planned(
+        "two_stages", (width // 2, height // 2), frames, rules, "two_stages begins at half of the size: "
+    )
+    second = integer(fields, "second_stage_steps", 1, MOST_STEPS, max(LEAST_SECOND_STEPS, steps // 3))
+    if steps + second > MOST_STEPS:
+        raise bad_field(
+            "second_stage_steps",
+            f"num_inference_steps {steps} and second_stage_steps {second} are together more than "
+            f"{MOST_STEPS}.",
+        )
+    return second
+
+
+def _check_planned(
+    field: str, size: tuple[int, int], frames: int, rules: VideoRules, before: str = ""
+) -> None:
     """Memory was planned for the largest shape, so nothing larger is drawn."""
     shapes = [(shape.width, shape.height, shape.frames) for shape in rules.pictures.shapes]
     largest = max(shapes, key=lambda shape: shape[0] * shape[1] * shape[2])
-    what = f"{size[0]}x{size[1]} with {frames} frames"
+    what = f"{before}{size[0]}x{size[1]} with {frames} frames"
     if rules.pictures.only_these_sizes and (*size, frames) not in shapes:
         known = ", ".join(f"{w}x{h} with {count} frames" for w, h, count in dict.fromkeys(shapes))
         raise bad_field(field, f"{what} is not among the sizes planned for this engine: {known}.")

@@ -59,7 +59,7 @@ class Video:
         """Per cent of the denoising steps; 99 while the last of the work is done."""
         if self.job is None:
             return 100 if self.path is not None else 0
-        return min(99, 100 * self.job.steps_done() // self.request.steps)
+        return min(99, 100 * self.job.steps_done() // self.request.all_steps)
 
 
 class Videos:

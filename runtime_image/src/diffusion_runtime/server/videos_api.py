@@ -147,6 +147,7 @@ class VideosApi:
             "seconds": f"{request.frames / request.fps:g}",
             "num_frames": request.frames,
             "fps": request.fps,
+            "two_stages": request.second_stage_steps > 0,
             "seed": request.seed,
             "remixed_from_video_id": None,
             "error": self._error(video),

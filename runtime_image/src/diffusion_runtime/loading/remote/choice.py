@@ -1,7 +1,7 @@
 """Which files of a repository a diffusers pipeline is loaded from: configs, tokenizers, safetensors.
 
-Never pickles, never code, nothing beside the folders that model_index.json lists. Files of a variant are
-written under their plain names, since a folder holds one variant.
+Never pickles, never code, no folders but those that model_index.json lists and what the family takes beside
+them. Files of a variant are written under their plain names, since a folder holds one variant.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from diffusion_runtime.models.catalog import FAMILIES
+from diffusion_runtime.models.family import Family
 from diffusion_runtime.planning.errors import BadRequest
 
 from .source import RemoteFile, RemoteModel
@@ -29,11 +30,9 @@ def choose(model: RemoteModel, read: ReadWhole, variant: str | None) -> dict[str
     if INDEX not in model.files:
         raise BadRequest("modelPath", f"{model.name} is no diffusers pipeline: it has no {INDEX}.")
     index = read_json(model.files[INDEX], read)
-    _check_family(model, index)
+    family = _family(model, index)
     chosen = {INDEX: model.files[INDEX]}
-    for name, entry in index.items():
-        if name.startswith("_") or not isinstance(entry, list) or not any(entry):
-            continue
+    for name in (*_listed(index), *_beside(model, index, family)):
         inside = {path: file for path, file in model.files.items() if path.startswith(f"{name}/")}
         chosen |= {path: file for path, file in inside.items() if path.endswith(TEXTS) and not _index(path)}
         chosen |= _weights(model, name, inside, read, variant)
@@ -56,13 +55,29 @@ def read_json(file: RemoteFile, read: ReadWhole) -> dict[str, Any]:
     return document
 
 
-def _check_family(model: RemoteModel, index: dict[str, Any]) -> None:
+def _family(model: RemoteModel, index: dict[str, Any]) -> Family:
+    for family in FAMILIES:
+        if index.get("_class_name") in family.pipelines:
+            return family
     known = [name for family in FAMILIES for name in family.pipelines]
-    if index.get("_class_name") not in known:
-        raise BadRequest(
-            "modelPath",
-            f"{model.name} is a {index.get('_class_name')}; pipelines that are served: {', '.join(known)}.",
-        )
+    raise BadRequest(
+        "modelPath",
+        f"{model.name} is a {index.get('_class_name')}; pipelines that are served: {', '.join(known)}.",
+    )
+
+
+def _listed(index: dict[str, Any]) -> list[str]:
+    return [
+        name
+        for name, entry in index.items()
+        if not name.startswith("_") and isinstance(entry, list) and any(entry)
+    ]
+
+
+def _beside(model: RemoteModel, index: dict[str, Any], family: Family) -> list[str]:
+    """Parts of the family that the repository has and its index does not list."""
+    parts = (name for name, rule in family.components.items() if rule.beside and name not in index)
+    return [name for name in parts if f"{name}/config.json" in model.files]
 
 
 def _weights(
