@@ -6,6 +6,7 @@ Each case is built and drawn in the same ranks, one after the other: importing a
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from builders.parity_families import PARITY
+from builders.parity_through_host import through_the_host
 from builders.poison import poison
 from diffusion_runtime.generation import picture
 from diffusion_runtime.generation.build import build
@@ -29,6 +31,8 @@ from diffusion_runtime.parallel.ranks import join
 from diffusion_runtime.planning.documents import Document, Execution, Shape
 
 CPU = torch.device("cpu")
+Where = Literal["cpu", "cuda", "nccl"]
+"""On the host; on CUDA tensors, all ranks on the first GPU; each rank on its own GPU."""
 SECONDS = 240.0
 Drawn = dict[str, torch.Tensor]
 
@@ -58,8 +62,9 @@ def latents_of(case: Case, rank: int = 0, device: torch.device = CPU) -> Drawn:
     requests = PARITY[case.pipeline].requests()
     shape = Shape(**requests["guided"].model_dump(include={"width", "height", "frames", "steps"}))
     record = LoadRecord()
+    before = allocated_by_earlier_cases(device)
     built = build(case.folder, case.execution, rank, device, record)
-    result = memory_of(built.pipeline) if device.type == "cuda" else {}
+    result = memory_of(built.pipeline, before) if device.type == "cuda" else {}
     warm(built, (shape,), True, lambda phase, step: None)
     graphs = counters["stats"]["unique_graphs"]
     result["held"] = torch.tensor(held_bytes(built.pipeline.transformer))
@@ -88,30 +93,40 @@ def held_bytes(module: torch.nn.Module) -> int:
     return sum(tensor.nbytes for tensor in local)
 
 
-def memory_of(pipeline: Any) -> Drawn:
-    """What torch has allocated on the GPU, and the bytes of all parameters and buffers that are there."""
+def allocated_by_earlier_cases(device: torch.device) -> int:
+    """Bytes on the GPU that this process cannot give back, such as constants of compiled graphs."""
+    if device.type == "cpu":
+        return 0
+    gc.collect()
+    return torch.cuda.memory_allocated()
+
+
+def memory_of(pipeline: Any, before: int) -> Drawn:
+    """What torch has allocated on the GPU since `before`; the bytes of all parameters and buffers there."""
     modules = [part for part in vars(pipeline).values() if isinstance(part, torch.nn.Module)]
     tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
     local = [getattr(tensor, "to_local", lambda tensor=tensor: tensor)() for tensor in tensors]
     there = {tensor.data_ptr(): tensor.nbytes for tensor in local if tensor.is_cuda}
     return {
-        "allocated": torch.tensor(torch.cuda.memory_allocated()),
+        "allocated": torch.tensor(torch.cuda.memory_allocated() - before),
         "weights": torch.tensor(sum(there.values())),
     }
 
 
 def draw_cases(
-    cases: Sequence[Case], ranks: int, folder: Path, device: Literal["cpu", "cuda"] = "cpu"
+    cases: Sequence[Case], ranks: int, folder: Path, where: Where = "cpu"
 ) -> Iterator[tuple[str, list[Drawn]]]:
     """Every case's name and every rank's latents by request, as soon as the group has drawn it.
 
-    With `cuda` all ranks share the first GPU. Fails with the ranks' own words.
+    Fails with the ranks' own words.
     """
     (folder / "cases.json").write_text(Cases(cases=tuple(cases)).to_json())
     # A rank compiles by itself: with the default, each would start as many workers as there are cores.
     alone = {"TORCHINDUCTOR_COMPILE_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    environment = os.environ | rank_environment(1, device) | alone
-    command = [sys.executable, __file__, str(ranks), str(folder), device]
+    # A rank that a signal ends has no last words of its own.
+    last_words = {"PYTHONFAULTHANDLER": "1"}
+    environment = os.environ | rank_environment(1, "cpu" if where == "cpu" else "cuda") | alone | last_words
+    command = [sys.executable, __file__, str(ranks), str(folder), where]
     with (folder / "stderr").open("w+") as words:
         group = subprocess.Popen(command, env=environment, stderr=words)
         try:
@@ -137,28 +152,29 @@ def wait_for(files: Sequence[Path], group: subprocess.Popen[bytes]) -> None:
 
 def main() -> int:
     """Start the ranks, or be one where that is an argument. The first rank that fails ends the others."""
-    ranks, folder, device = int(sys.argv[1]), Path(sys.argv[2]), torch.device(sys.argv[3])
+    ranks, folder, where = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     torch.set_num_threads(1)
     if len(sys.argv) > 4:
-        end_rank(run_rank(int(sys.argv[4]), ranks, folder, device))
-    start = fork_rank if device.type == "cpu" else spawn_rank
-    children = [start(rank, ranks, folder, device) for rank in range(ranks)]
+        end_rank(run_rank(int(sys.argv[4]), ranks, folder, where))
+    start = fork_rank if where == "cpu" else spawn_rank
+    children = [start(rank, ranks, folder, where) for rank in range(ranks)]
     while children:
         ended, status = os.wait()
         children.remove(ended)
         if status:
+            sys.stderr.write(f"a rank ended: {os.waitstatus_to_exitcode(status)}\n")
             for child in children:
                 os.kill(child, signal.SIGKILL)
             return 1
     return 0
 
 
-def fork_rank(rank: int, ranks: int, folder: Path, device: torch.device) -> int:
+def fork_rank(rank: int, ranks: int, folder: Path, where: str) -> int:
     """Process id of a rank that draws every case and ends. Forked, so that torch is imported once."""
     child = os.fork()
     if child:
         return child
-    end_rank(run_rank(rank, ranks, folder, device))
+    end_rank(run_rank(rank, ranks, folder, where))
 
 
 def end_rank(code: int) -> NoReturn:
@@ -167,20 +183,18 @@ def end_rank(code: int) -> NoReturn:
     os._exit(code)
 
 
-def spawn_rank(rank: int, ranks: int, folder: Path, device: torch.device) -> int:
+def spawn_rank(rank: int, ranks: int, folder: Path, where: str) -> int:
     """The same in a new process: CUDA does not survive a fork once anything has counted the devices."""
-    words = [sys.executable, __file__, str(ranks), str(folder), str(device), str(rank)]
+    words = [sys.executable, __file__, str(ranks), str(folder), where, str(rank)]
     return os.posix_spawn(sys.executable, words, os.environ)
 
 
-def run_rank(rank: int, ranks: int, folder: Path, device: torch.device) -> int:
+def run_rank(rank: int, ranks: int, folder: Path, where: str) -> int:
     """Join, draw every case. 1 when that failed: a fork must never run its parent's code."""
+    # After a fork torch makes its pool of threads anew, which the threads of a loader cannot do at once.
+    torch.set_num_threads(1)
     try:
-        if device.type == "cpu":
-            poison()
-            join(folder / "rendezvous", rank, ranks, CPU, SECONDS)
-        else:
-            join_on_one_gpu(folder / "rendezvous", rank, ranks)
+        device = join_group(folder / "rendezvous", rank, ranks, where)
         cases = Cases.model_validate_json((folder / "cases.json").read_text()).cases
         for number, case in enumerate(cases):
             unfinished = folder / f"{number}-{rank}.part"
@@ -192,14 +206,29 @@ def run_rank(rank: int, ranks: int, folder: Path, device: torch.device) -> int:
     return 0
 
 
-def join_on_one_gpu(rendezvous: Path, rank: int, ranks: int) -> None:
-    """NCCL refuses two ranks on one GPU, gloo does not. One rank alone is a group of NCCL."""
-    torch.cuda.set_device(0)
+def join_group(rendezvous: Path, rank: int, ranks: int, where: str) -> torch.device:
+    """The device that this rank draws on."""
+    if where == "cpu":
+        poison()
+        join(rendezvous, rank, ranks, CPU, SECONDS)
+        return CPU
     torch.backends.cudnn.allow_tf32 = False
-    backend = "nccl" if ranks == 1 else "cpu:gloo,cuda:gloo"
+    if where == "nccl" and ranks > 1:
+        device = torch.device("cuda", rank)
+        torch.cuda.set_device(device)
+        join(rendezvous, rank, ranks, device, SECONDS)
+        return device
+    torch.cuda.set_device(0)
+    # NCCL refuses two ranks on one GPU, gloo does not. One rank alone is a group of NCCL.
     torch.distributed.init_process_group(
-        backend, init_method=f"file://{rendezvous}", rank=rank, world_size=ranks
+        "nccl" if ranks == 1 else "cpu:gloo,cuda:gloo",
+        init_method=f"file://{rendezvous}",
+        rank=rank,
+        world_size=ranks,
     )
+    if ranks > 1:
+        through_the_host()
+    return torch.device("cuda")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,8 @@ def _lines(families: dict[str, dict[str, list[Case]]]) -> Iterable[str]:
         "Written by `make test-full SUITE=parity`, which goes on where it was cut off; every case is in",
         "`parity.json`. The planner offers nothing that fails here.",
         "",
+        *(f"Drawn with {software}: {count} cases." for software, count in _software(families).items()),
+        "",
         "| family | layout or residency | cases | passed | differs by: float32 | compiled | bfloat16 |",
         "|---|---|---|---|---|---|---|",
     )
@@ -102,6 +105,12 @@ def _lines(families: dict[str, dict[str, list[Case]]]) -> Iterable[str]:
             passed = sum(case["passed"] for case in drawn)
             columns = (_largest(drawn, kind) for kind in ("float32", "compiled", "bfloat16"))
             yield f"| {family} | {name} | {len(drawn)} | {passed} | {' | '.join(columns)} |"
+
+
+def _software(families: dict[str, dict[str, list[Case]]]) -> Counter[str]:
+    """What drew how many cases; each covers several names."""
+    drawn = {id(case): case for names in families.values() for cases in names.values() for case in cases}
+    return Counter(case.get("drawnWith", "unknown versions") for case in drawn.values())
 
 
 def _passed(drawn: list[Case]) -> bool:

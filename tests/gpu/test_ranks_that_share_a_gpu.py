@@ -1,8 +1,8 @@
-"""The splits of a transformer with CUDA tensors where there is one GPU: two ranks share it over gloo, and a
-group of one rank shards over NCCL.
+"""The splits of a transformer with CUDA tensors: two ranks share one GPU over gloo, a group of one rank
+shards over NCCL, and where there are two GPUs each of two ranks has its own, over NCCL.
 
 It proves what the CPU cannot, that hooks, streams and compiled blocks of each layout work on a GPU; how fast
-they are and what NCCL does between two GPUs it does not. Run by `make test-gpu`.
+they are it does not. Run by `make test-gpu`.
 """
 
 from __future__ import annotations
@@ -67,9 +67,33 @@ def test_two_ranks_on_one_gpu(name: str, layout: str, folder: Path, tmp_path: Pa
     reference = Reference(name, pipeline)
     ((_, drawn),) = draw_cases([on_the_gpu(name, pipeline, kind)], 2, tmp_path, "cuda")
     check(drawn, reference, kind)
-    whole = sum(int(rank["held"]) for rank in drawn)
     if TWO[layout].fsdp:
-        assert max(int(rank["held"]) for rank in drawn) < 0.6 * whole
+        check_shards(drawn)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_two_ranks_on_two_gpus(name: str, compiled: bool, folder: Path, tmp_path: Path) -> None:
+    """Every layout of two ranks over NCCL; sliced matrices cannot be compiled."""
+    pipeline = write_folder(name, folder)
+    axes = set(claims_of_folder(pipeline).correct_axes)
+    layouts = [split for words, split in TWO.items() if set(words.split("+")) <= axes]
+    kinds = [
+        Kind(split, "resident", compiled=compiled) for split in layouts if not (compiled and split.tensor > 1)
+    ]
+    reference = Reference(name, pipeline)
+    cases = [on_the_gpu(name, pipeline, kind) for kind in kinds]
+    for kind, (_, drawn) in zip(kinds, draw_cases(cases, 2, tmp_path, "nccl"), strict=True):
+        check(drawn, reference, kind)
+        assert max(int(rank["compiled late"]) for rank in drawn) == 0
+        if kind.layout.fsdp:
+            check_shards(drawn)
+
+
+def check_shards(drawn: list[Drawn]) -> None:
+    whole = sum(int(rank["held"]) for rank in drawn)
+    assert max(int(rank["held"]) for rank in drawn) < 0.6 * whole
 
 
 @pytest.mark.parametrize("name", FAMILIES)

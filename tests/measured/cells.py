@@ -40,6 +40,8 @@ MODEL_IDS = {
     "Wan2.1-T2V-14B": "Wan-AI/Wan2.1-T2V-14B-Diffusers",
     "Wan2.1-I2V-14B-480P": "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
 }
+REFITTED = (("FLUX.1-dev/Z-Image", "decode"), ("Z-Image", "denoise"))
+"""Their gaps are fitted on whole requests of docs/results/gpu-rows."""
 COMPONENTS = {"decode": "vae", "denoise": "transformer", "text": "text_encoder"}
 
 
@@ -58,6 +60,11 @@ class Cell:
     def compiled(self) -> bool:
         """Whether blocks were compiled."""
         return bool(self.raw.get("compiled", False))
+
+    @property
+    def before_expansion(self) -> bool:
+        """Whether its gaps are those of segments that could not expand, while the planner's are refitted."""
+        return (self.raw["model"], self.phase) in REFITTED and not self.tiled
 
     @property
     def tiled(self) -> bool:

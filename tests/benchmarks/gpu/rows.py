@@ -88,7 +88,9 @@ def flash_row(room: Room) -> dict[str, Any]:
             for name in ("engine compiled, flash4", "engine compiled")
         },
         "latents": {
-            "flash4 - diffusers compiled": _difference(room, "engine compiled, flash4", "diffusers compiled")
+            "engine compiled, flash4 - diffusers compiled": _difference(
+                room, "engine compiled, flash4", "diffusers compiled"
+            )
         },
     }
 

@@ -12,14 +12,16 @@ or piece by piece, on as many machines as there are, and then merged from docs/r
     DIFFUSION_PARITY_SHARD=3/16 OMP_NUM_THREADS=1 python -m pytest --basetemp=/tmp/parity-3 tests/full/parity
     PYTHONPATH=tests:runtime_image/src python -m builders.parity_shards merge
 
-Any Python from 3.11 on serves that has the engine's dependencies (torch >= 2.11), pytest with pytest-asyncio
+Any Python from 3.11 on serves that has the engine's dependencies (torch >= 2.13), pytest with pytest-asyncio
 and pytest-timeout, and `runtime_image/src` on PYTHONPATH, installed in any way; compiled cases need g++.
 Nothing is downloaded.
 """
 
 from __future__ import annotations
 
+import os
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +115,16 @@ def keep(pipeline: str, family: str, kind: Kind, start: float, outcome: dict[str
         "kind": "compiled" if kind.compiled else kind.dtype,
         "ranks": kind.layout.ranks,
         "seconds": round(time.monotonic() - start, 1),
+        "drawnWith": drawn_with(),
         **outcome,
     }
     write_cases(results, own_file())
+
+
+def drawn_with() -> str:
+    """Versions, and what DIFFUSION_PARITY_NOTE says of the machine."""
+    words = [f"{name} {version(name)}" for name in ("torch", "diffusers", "transformers")]
+    return ", ".join(words + [note for note in [os.environ.get("DIFFUSION_PARITY_NOTE")] if note])
 
 
 @pytest.mark.skipif(shard_wanted() is not None, reason="pieces are merged by builders.parity_shards")

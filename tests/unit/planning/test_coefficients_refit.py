@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from diffusion_runtime.models.catalog import facts_for
+from diffusion_runtime.models.z_image import EXPANDED_GAP
 from diffusion_runtime.planning.facts import ForwardBytes, ModelFacts
 from measured.cells import MODEL_IDS, Cell, cells
 
@@ -75,10 +76,12 @@ def test_z_image_gap_has_a_fixed_part() -> None:
     small, large = forwards("Z-Image", compiled=False)
     slope = (gap(large) - gap(small)) / (work(large) - work(small))
     told, compiled = bytes_of("Z-Image", compiled=False), bytes_of("Z-Image", compiled=True)
-    assert told.gap_share == pytest.approx(slope, rel=0.005)
-    assert told.gap_fixed_bytes == pytest.approx(gap(small) - slope * work(small), rel=0.005)
+    fixed = gap(small) - slope * work(small)
+    assert told.gap_share == pytest.approx(EXPANDED_GAP * slope, rel=0.005)
+    assert told.gap_fixed_bytes == pytest.approx(EXPANDED_GAP * fixed, rel=0.005)
     (cell,) = forwards("Z-Image", compiled=True)
-    assert compiled.gap_share == pytest.approx((gap(cell) - told.gap_fixed_bytes) / work(cell), rel=0.005)
+    share = (gap(cell) - fixed) / work(cell)
+    assert compiled.gap_share == pytest.approx(EXPANDED_GAP * share, rel=0.005)
 
 
 def test_qwen_image_text_tokens_weigh_less() -> None:

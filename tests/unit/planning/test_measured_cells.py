@@ -37,13 +37,19 @@ def test_allocated(cell: Cell) -> None:
 @every_cell
 def test_reserved(cell: Cell) -> None:
     predicted, measured = cell.reserved
-    assert predicted == pytest.approx(measured, rel=0.15, abs=SLACK_BYTES)
+    if cell.before_expansion:
+        assert cell.allocated[1] - SLACK_BYTES < predicted < measured + SLACK_BYTES
+    else:
+        assert predicted == pytest.approx(measured, rel=0.15, abs=SLACK_BYTES)
 
 
 @every_cell
 def test_what_the_driver_shows(cell: Cell) -> None:
     predicted, measured = cell.driver
-    assert predicted == pytest.approx(measured, rel=0.05)
+    if cell.before_expansion:
+        assert predicted < 1.05 * measured
+    else:
+        assert predicted == pytest.approx(measured, rel=0.05)
 
 
 @pytest.mark.parametrize("cell", [c for c in CELLS if c.phase == "denoise"], ids=lambda cell: cell.name)

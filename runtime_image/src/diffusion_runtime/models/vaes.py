@@ -70,7 +70,7 @@ def picture_decode(config: Mapping[str, Any]) -> DecodeFacts:
     return DecodeFacts(
         fixed_bytes=42.2e6 * share,
         bytes_per_pixel=2427 * share,
-        gap_fraction=0.746,
+        gap_fraction=0.19,
         tiled_gap_fraction=0.746,
         seconds_per_pixel_frame=81.0e-9 * share**2,
         launch_seconds=_LAUNCH_SECONDS,

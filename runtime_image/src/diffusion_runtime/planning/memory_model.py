@@ -37,9 +37,13 @@ __all__ = [
 CONTEXT_BYTES = 648_871_936
 LIBRARY_BYTES = 84 * 10**6
 """Kernels that cuBLAS and the attention load on first use: 729 to 737 MB beside what torch reserves."""
-NCCL_BYTES = 400 * 2**20
-"""Communicator buffers with two or more ranks: an estimate. CFG parallel on two H200 held 2.03 GB beyond one
-rank alone, 2.3 % of that plan's peak; no other layout was measured."""
+NVLINK_BYTES_PER_S = 100e9
+UNMEASURED_NCCL_BYTES = 400 * 2**20
+"""Communicators where links are slower than NVLink: an estimate."""
+NCCL_BYTES, NCCL_BYTES_A_RANK, NCCL_BYTES_OF_A_SEQUENCE = 10**9, 500 * 10**6, 500 * 10**6
+"""Communicators of two or more ranks, and a further one where a sequence is split. Measured beyond one rank
+alone, NVLink: CFG 2 2.04 GB (H100, H200), with FSDP 2.04, Ulysses 2 2.50, Ulysses 4 3.31, CFG 2 x Ulysses 2
+3.32, with FSDP 3.62."""
 FSDP_UNITS_IN_FLIGHT = 3
 """The unit that computes, the one gathered ahead, and the one not yet freed."""
 STREAM_BLOCKS_NOT_YET_FREED = 0.35
@@ -122,13 +126,23 @@ def footprint(problem: Problem, choice: Choice) -> Footprint:
     work = _together(problem, {n: _block_work(problem, choice, n) for n in roles["transformer"]})
     ranks = choice.gpus
     return Footprint(
-        context=CONTEXT_BYTES + LIBRARY_BYTES + (NCCL_BYTES if ranks > 1 else 0),
+        context=CONTEXT_BYTES + LIBRARY_BYTES + _communicator_bytes(problem, choice),
         load=Phase(permanent + _load_work(problem, choice), 0, 0),
         text=Phase(permanent + text_visit, *text_bytes(problem)),
         denoise=Phase(permanent + denoise_visit + work, *denoise_bytes(problem, choice)),
         decode=Phase(permanent + decode_visit, *decode_bytes(problem, choice)),
         host=ranks * (HOST_BASE_BYTES + host),
     )
+
+
+def _communicator_bytes(problem: Problem, choice: Choice) -> int:
+    """More than four ranks were not measured."""
+    if choice.gpus == 1:
+        return 0
+    if problem.device.peer_link_bytes_per_s < NVLINK_BYTES_PER_S:
+        return UNMEASURED_NCCL_BYTES
+    sequence = NCCL_BYTES_OF_A_SEQUENCE if choice.sequence_ranks > 1 else 0
+    return NCCL_BYTES + NCCL_BYTES_A_RANK * choice.gpus + sequence
 
 
 def streamed_bytes(component: ComponentFacts, dtype: DtypeName, resident_blocks: int) -> int:
