@@ -157,9 +157,8 @@ async def test_nobody_waits_for_clips_that_were_done_before(tmp_path: Path) -> N
         await served.ended((await served.create())["id"])
         served.clock.now += 1
         served.videos.drain()
-        async with asyncio.timeout(
-            5
-        ):  # it ends quietly when its own time is over; here it must not wait at all
+        # It ends quietly when its own minute is over; here it must not wait at all.
+        async with asyncio.timeout(5):
             await served.videos.all_collected(60)
         assert served.files() != []
 

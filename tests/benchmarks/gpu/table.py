@@ -42,8 +42,8 @@ MEMORY = """
 
 Encoders, transformer and VAE at full size, measured by `diffusion-runtime bench`. The planned peak is that
 of today's planner, whose gaps for FLUX.1 and Z-Image are fitted on these cells; the planned time is that of
-the run. Qwen-Image at 1024x1024, and streamed
-whole at 2048x2048, was measured before segments of the allocator could expand.
+the run. Qwen-Image at 1024x1024, and streamed whole at 2048x2048, was measured before segments of the
+allocator could expand.
 
 | model, size | GPU | weights | planned peak | measured | off by | planned time | measured |
 |---|---|---|---|---|---|---|---|
