@@ -10,30 +10,21 @@ import re
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster.controlplane import OPERATOR_TOKEN, OPERATOR_USER, ControlPlane, free_port
+from cluster.definitions import OURS, install
 from cluster.watching import Object
+from cluster.watching import until as until
 from diffusion_operator.api.rbac import CLUSTER_RULES, OWN_RULES
 from localcluster.gpunodes import FAKE_TAINT, H200, fake_node
-from localcluster.settings import REPOSITORY
 
 GROUP = "rbac.authorization.k8s.io"
 LEASE_NAMESPACE = "default"
-
-
-def until(holds: Callable[[], bool], what: str, limit_s: float) -> float:
-    """Seconds until it held; asked a few times a second. AssertionError when it never did."""
-    began_s = time.monotonic()
-    while not holds():
-        assert time.monotonic() - began_s < limit_s, f"within {limit_s:.0f} s never: {what}"
-        time.sleep(0.2)
-    return time.monotonic() - began_s
 
 
 @dataclass
@@ -144,15 +135,9 @@ def apply(plane: ControlPlane, *documents: Object) -> None:
     plane.kubectl("apply", "--server-side", "-f", "-", stdin=listed)
 
 
-def definitions(plane: ControlPlane) -> None:
-    """Install the custom resource definitions and wait until they are served."""
-    plane.kubectl("apply", "--server-side", "-f", str(REPOSITORY / "crds"))
-    plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-
-
 def furnish(plane: ControlPlane) -> None:
     """Definitions, rights and one Ready node of eight GPUs."""
-    definitions(plane)
+    install(plane.kubectl, OURS)
     node = fake_node("gpus", H200, 8)
     apply(plane, *rights(), node)
     status = {**node["status"], "conditions": [{"type": "Ready", "status": "True"}]}

@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from cluster.controlplane import ControlPlane, control_plane, free_port, program
+from cluster.definitions import OURS, install
 from localcluster.settings import REPOSITORY
 
 EXAMPLE = REPOSITORY / "docs" / "examples" / "autoscaled-by-queue.yaml"
-CRDS = REPOSITORY / "crds"
 STUB = Path(__file__).parent / "metrics_stub.py"
 WAITING_SECONDS = 85  # over 30 a replica: 3 replicas
 STATUS = {"replicas": 1, "selector": "diffusion-operator.io/deployment=by-queue", "observedGeneration": 1}
@@ -64,8 +64,7 @@ def metrics_api(port: int) -> list[dict[str, Any]]:
 
 
 def test_the_example_scales(plane: ControlPlane) -> None:
-    plane.kubectl("apply", "-f", str(CRDS))
-    plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    install(plane.kubectl, OURS)
     plane.kubectl("apply", "-f", str(EXAMPLE))
     plane.kubectl(
         "patch",

@@ -14,9 +14,9 @@ from cluster.hostoperator import (
     kept_running,
     looked_at,
     operators_kubeconfig,
-    until,
     wish,
 )
+from cluster.watching import until
 
 SHARE = 0.3
 FAULTY_S = 20.0

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.definitions import install
 from cluster.room import Room, manifest
 from cluster.watching import await_state
 from localcluster.gotools import module_folder
@@ -32,11 +33,9 @@ def definitions(cluster: Cluster) -> Iterator[None]:
     folder = operator / "example" / "prometheus-operator-crd"
     files = [folder / f"monitoring.coreos.com_{plural}.yaml" for plural in MONITORING]
     files.append(keda / "config" / "crd" / "bases" / "keda.sh_scaledobjects.yaml")
-    flags = [word for file in files for word in ("-f", str(file))]
-    cluster.kubectl("apply", "--server-side", *flags)
-    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    install(cluster.kubectl, *files)
     yield
-    cluster.kubectl("delete", *flags, "--wait=false")
+    cluster.kubectl("delete", *(word for file in files for word in ("-f", str(file))), "--wait=false")
 
 
 def test_a_spec_that_asks_for_it_gets_a_service_monitor(definitions: None, room: Room) -> None:

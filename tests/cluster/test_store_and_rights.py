@@ -12,19 +12,19 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.controlplane import OPERATOR_USER, ControlPlane, control_plane
+from cluster.definitions import OURS, install
 from cluster.hostoperator import (
     HostOperator,
     apply,
     children,
-    definitions,
     furnish,
     kept_running,
     looked_at,
     operators_kubeconfig,
     rights,
-    until,
     wish,
 )
+from cluster.watching import until
 
 CONVERGED_S = 30.0
 NAMED_S = 30.0
@@ -128,7 +128,7 @@ def test_a_definition_that_goes_and_comes_back_is_served_again(
     words = "is its custom resource definition installed?"
     named_s = until(lambda: operator.said(words), "the definition that is gone", NAMED_S)
     until(lambda: json.loads(plane.kubectl("get", "deploy", "-o", "json"))["items"] == [], "no orphan", 30)
-    definitions(plane)
+    install(plane.kubectl, OURS)
     apply(plane, wish("kept"))
     took_s = until(lambda: looked_at(plane) == {"kept"}, "the deployment that came back", CONVERGED_S)
     assert children(plane) == {"kept": 1}

@@ -1,4 +1,4 @@
-"""Waits for a state of the cluster by watching it: no sleeps, no polling, always with a deadline."""
+"""Waits, always with a deadline: for a state of the cluster by watching it, for all else by asking."""
 
 from __future__ import annotations
 
@@ -17,6 +17,15 @@ EVERYWHERE = ""
 """In place of a namespace: all of them."""
 SPELL_S = 10
 """A watch is begun anew after this long: what went between a list and its watch sends no event."""
+
+
+def until(holds: Callable[[], bool], what: str, limit_s: float) -> float:
+    """Seconds until it held; asked a few times a second. AssertionError when it never did."""
+    began_s = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began_s < limit_s, f"within {limit_s:.0f} s never: {what}"
+        time.sleep(0.2)
+    return time.monotonic() - began_s
 
 
 def await_state(

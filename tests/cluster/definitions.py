@@ -1,0 +1,32 @@
+"""Custom resource definitions put into an API server, and a wait until it serves them.
+
+`kubectl wait` is no such wait: it fails at once on a definition so new that it has no conditions yet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from cluster.watching import Object, until
+from localcluster.settings import REPOSITORY
+
+OURS = REPOSITORY / "crds"
+SERVED_WITHIN_S = 60.0
+
+
+def install(kubectl: Callable[..., str], *files: Path) -> None:
+    """Apply files or folders of definitions; returns when every definition there is is served."""
+    kubectl("apply", "--server-side", *(word for file in files for word in ("-f", str(file))))
+    until(lambda: all(map(_is_served, _listed(kubectl))), "every definition is served", SERVED_WITHIN_S)
+
+
+def _listed(kubectl: Callable[..., str]) -> list[Object]:
+    listed: list[Object] = json.loads(kubectl("get", "crd", "-o", "json"))["items"]
+    return listed
+
+
+def _is_served(definition: Object) -> bool:
+    conditions = definition.get("status", {}).get("conditions") or []
+    return any(entry["type"] == "Established" and entry["status"] == "True" for entry in conditions)
