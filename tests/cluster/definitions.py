@@ -19,6 +19,11 @@ SERVED_WITHIN_S = 60.0
 def install(kubectl: Callable[..., str], *files: Path) -> None:
     """Apply files or folders of definitions; returns when every definition there is is served."""
     kubectl("apply", "--server-side", *(word for file in files for word in ("-f", str(file))))
+    await_served(kubectl)
+
+
+def await_served(kubectl: Callable[..., str]) -> None:
+    """Returns when every definition there is is served."""
     until(lambda: all(map(_is_served, _listed(kubectl))), "every definition is served", SERVED_WITHIN_S)
 
 

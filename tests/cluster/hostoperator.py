@@ -18,8 +18,7 @@ from pathlib import Path
 
 from cluster.controlplane import OPERATOR_TOKEN, OPERATOR_USER, ControlPlane, free_port
 from cluster.definitions import OURS, install
-from cluster.watching import Object
-from cluster.watching import until as until
+from cluster.watching import Object, until
 from diffusion_operator.api.rbac import CLUSTER_RULES, OWN_RULES
 from localcluster.gpunodes import FAKE_TAINT, H200, fake_node
 

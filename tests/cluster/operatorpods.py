@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from cluster.outages import in_node
-from cluster.watching import Object
+from cluster.watching import Object, until
 from localcluster.kindcluster import Cluster
 from localcluster.settings import HELM_RELEASE, OPERATOR_NAMESPACE
 from localcluster.shell import CommandError
@@ -60,15 +60,6 @@ def metric(cluster: Cluster, pattern: str) -> float:
             continue  # it is starting
         total += sum(map(float, re.findall(rf"^{pattern}\S* (\S+)$", text, re.MULTILINE)))
     return total
-
-
-def until(holds: Callable[[], bool], what: str, limit_s: float) -> float:
-    """Seconds until it held; asked about once a second. AssertionError when it never did."""
-    began_s = time.monotonic()
-    while not holds():
-        assert time.monotonic() - began_s < limit_s, f"within {limit_s:.0f} s never: {what}"
-        time.sleep(0.5)
-    return time.monotonic() - began_s
 
 
 def await_leader(cluster: Cluster) -> float:

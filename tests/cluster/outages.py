@@ -8,16 +8,16 @@ documents of Kubernetes ask for. The operator is not among them: that it notices
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cluster.watching import Object
+from cluster.watching import Object, until
 from localcluster.gpunodes import start_kwok, stop_kwok
 from localcluster.kindcluster import Cluster, answers
 
 SERVER, STORE = "kube-apiserver", "etcd"
-CLIENTS = ("kube-controller-manager", "kube-scheduler")
+MANAGER, SCHEDULER = CLIENTS = ("kube-controller-manager", "kube-scheduler")
+EVERYTHING = (STORE, SERVER, *CLIENTS)
 MANIFESTS, AWAY = "/etc/kubernetes/manifests", "/etc/kubernetes/away"
 DATA, BACKUP = "/var/lib/etcd", "/var/lib/etcd-backup"
 STOPPED_SECONDS = STARTED_SECONDS = 120
@@ -59,7 +59,7 @@ def away(cluster: Cluster, *parts: str) -> Iterator[None]:
 
 def await_server(cluster: Cluster) -> None:
     """Return once the API server says that it is ready."""
-    _until(lambda: answers(cluster), "the API server does not come back")
+    until(lambda: answers(cluster), "the API server is back", STARTED_SECONDS)
 
 
 def _await_service(cluster: Cluster) -> None:
@@ -72,14 +72,7 @@ def _await_service(cluster: Cluster) -> None:
         "-n", "default", "get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}"
     )
     ask = f"curl --silent --insecure --fail --max-time 2 https://{service}/readyz || true"
-    _until(lambda: in_node(cluster, ask) == "ok", "kube-proxy does not lead to the API server")
-
-
-def _until(holds: Callable[[], bool], otherwise: str) -> None:
-    deadline_s = time.monotonic() + STARTED_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline_s, otherwise
-        time.sleep(0.5)
+    until(lambda: in_node(cluster, ask) == "ok", "kube-proxy leads to the API server", STARTED_SECONDS)
 
 
 def back_up(cluster: Cluster) -> None:
@@ -93,10 +86,9 @@ def restore(cluster: Cluster) -> None:
     kube-proxy starts anew, too, or pods would not reach the API server: it would wait for a version of the
     lost time to tell it that the server is back.
     """
-    parts = (STORE, SERVER, *CLIENTS)
-    take_away(cluster, *parts)
+    take_away(cluster, *EVERYTHING)
     in_node(cluster, f"rm -rf {DATA}/member; cp -a {BACKUP}/member {DATA}/; rm -rf {BACKUP}")
-    _start(cluster, *parts)
+    _start(cluster, *EVERYTHING)
     in_node(cluster, "pkill -x kube-proxy")
     _await_service(cluster)
 

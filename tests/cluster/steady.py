@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +15,14 @@ from cluster.outages import in_node
 from cluster.room import Room
 
 DEADLINE_SECONDS = 60
+CONNECT_SECONDS = 10
 RETRYABLE = ("429", "503")
-NEVER_ACCEPTED, LOST = "7", ("18", "52", "56")  # exit codes of curl
+REFUSED, TIMED_OUT, LOST = "7", "28", ("18", "52", "56")  # exit codes of curl
 LOOP = """
 while [ ! -e {stop} ]; do
-  curl -s -o /dev/null -m {deadline} \\
-    -w '%{{http_code}} %{{exitcode}} %{{time_total}} %header{{retry-after}} %header{{x-diffusion-plan}}\\n' \\
+  curl -s -o /dev/null --connect-timeout {connect} -m {deadline} \\
+    -w '%{{http_code}} %{{exitcode}} %{{time_connect}} %{{time_total}} '\\
+'%header{{retry-after}} %header{{x-diffusion-plan}}\\n' \\
     -H 'content-type: application/json' -d '{body}' {url} || true
   sleep {pause}
 done
@@ -29,21 +32,40 @@ BODY = {"model": "demo", "prompt": "a circle", "size": "64x64"}
 
 @dataclass
 class Answers:
-    """Counts by kind once the drawing has stopped; `longest_s` is the longest that any request took."""
+    """Counts by kind, as they come; `longest_s` is the longest that any request took."""
 
     kinds: Counter[str] = field(default_factory=Counter)
     longest_s: float = 0.0
+    _came: threading.Condition = field(default_factory=threading.Condition)
 
-    def note(self, code: str, exit_code: str, seconds: float, retry_after: str, plan: str) -> None:
+    def follow(self, client: subprocess.Popen[str]) -> None:
+        """Count what a client prints, until it ends."""
+        for line in client.stdout or ():
+            code, exit_code, connected, seconds, retry_after, plan = line.rstrip("\n").split(" ")
+            with self._came:
+                self.note(code, exit_code, float(connected), float(seconds), retry_after, plan)
+                self._came.notify_all()
+
+    def await_pictures(self, more: int) -> None:
+        """Return once so many more pictures have come."""
+        with self._came:
+            wanted = self.kinds["200"] + more
+            came = self._came.wait_for(lambda: self.kinds["200"] >= wanted, DEADLINE_SECONDS)
+        assert came, f"{more} pictures never came: {self}"
+
+    def note(
+        self, code: str, exit_code: str, connected_s: float, seconds: float, retry_after: str, plan: str
+    ) -> None:
         """An answer without a plan is no engine's: for moments nobody took connections to the Service's
         address, and whatever is behind the node's network did.
         """
         self.longest_s = max(self.longest_s, seconds)
+        never_connected = exit_code == REFUSED or (exit_code == TIMED_OUT and not connected_s)
         if code == "200" and exit_code == "0":
             self.kinds["200"] += 1
         elif code in RETRYABLE:
             self.kinds["retryable" if retry_after else f"{code} without Retry-After"] += 1
-        elif exit_code == NEVER_ACCEPTED or (exit_code == "0" and not plan):
+        elif never_connected or (exit_code == "0" and not plan):
             self.kinds["not accepted"] += 1
         elif exit_code in LOST:
             self.kinds["connection lost"] += 1
@@ -62,7 +84,7 @@ class Answers:
 
 @contextmanager
 def drawing(room: Room, name: str, at_once: int = 2, pause_s: float = 0.05) -> Iterator[Answers]:
-    """So many clients draw until the block ends; then the answers are counted.
+    """So many clients draw until the block ends; then all answers have been counted.
 
     A client pauses after each answer: a long pause leaves the machine to engines that start.
     """
@@ -71,7 +93,9 @@ def drawing(room: Room, name: str, at_once: int = 2, pause_s: float = 0.05) -> I
     stop = f"/tmp/stop-drawing-{room.namespace}-{name}"
     in_node(room.cluster, f"rm -f {stop}")
     body = json.dumps(BODY)
-    script = LOOP.format(stop=stop, deadline=DEADLINE_SECONDS, pause=pause_s, body=body, url=url)
+    script = LOOP.format(
+        stop=stop, connect=CONNECT_SECONDS, deadline=DEADLINE_SECONDS, pause=pause_s, body=body, url=url
+    )
     provider, node = room.cluster.provider, room.cluster.folder.node
     command = [provider.name, "exec", node, "bash", "-c", script]
     clients = [
@@ -79,12 +103,13 @@ def drawing(room: Room, name: str, at_once: int = 2, pause_s: float = 0.05) -> I
         for _ in range(at_once)
     ]
     answers = Answers()
+    readers = [threading.Thread(target=answers.follow, args=(client,)) for client in clients]
+    for reader in readers:
+        reader.start()
     try:
         yield answers
     finally:
         in_node(room.cluster, f"touch {stop}")
-        for client in clients:
-            text, _ = client.communicate(timeout=DEADLINE_SECONDS + 30)
-            for line in text.splitlines():
-                code, exit_code, seconds, retry_after, plan = line.split(" ")
-                answers.note(code, exit_code, float(seconds), retry_after, plan)
+        for client, reader in zip(clients, readers, strict=True):
+            client.wait(DEADLINE_SECONDS + 30)
+            reader.join()

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.operatorpods import await_leader, metric, until
+from cluster.operatorpods import await_leader, metric
 from cluster.outages import in_node
 from cluster.room import Room
-from cluster.watching import Object, await_state
+from cluster.watching import Object, await_state, until
 from localcluster.gpunodes import FAKE_TAINT, H200, fake_node
 from localcluster.install import CHART, helm
 from localcluster.kindcluster import Cluster

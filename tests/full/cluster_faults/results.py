@@ -99,6 +99,10 @@ ROWS: dict[str, Row] = {
     "roll-out: full node, one replica": Row(
         "the plan of one replica changed while no GPU is free: it is replaced in its place", ""
     ),
+    "roll-out: spare GPU taken, one replica": Row(
+        "the plan of one replica changed while a GPU is free, which is gone before the new pod has a node",
+        "",
+    ),
     "roll-out: taken back": Row("the plan changed to one that cannot start", ""),
     "roll-out: scale-down": Row("two replicas scaled to one", ""),
     "F18: upgrade and back": Row(

@@ -9,6 +9,7 @@ import pytest
 from cluster.operatorpods import await_leader, said
 from cluster.outages import (
     CLIENTS,
+    EVERYTHING,
     SERVER,
     STORE,
     await_server,
@@ -63,11 +64,11 @@ def test_away(room: Room, what: str) -> None:
 
 
 def test_restored_from_a_backup(room: Room) -> None:
-    cluster, everything = room.cluster, (STORE, SERVER, *CLIENTS)
+    cluster = room.cluster
     room.apply(manifest("serves"))
     room.await_ready("serves")
     engine = engine_of(room)
-    with away(cluster, *everything):
+    with away(cluster, *EVERYTHING):
         back_up(cluster)
     await_leader(cluster)
     room.apply(manifest("lost"))

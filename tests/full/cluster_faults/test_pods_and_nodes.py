@@ -28,6 +28,7 @@ from localcluster.kindcluster import Cluster
 from localcluster.shell import CommandError
 
 NAME = "drawn"
+FEW = 6  # pictures; three clients ask, one after the other each
 MEMORY_LIMIT = "5Gi"
 # The first process is made the kernel's first choice; then the container is filled until somebody has to go.
 # By many processes: one that holds more than half of the limit would itself be chosen, whatever is preferred.
@@ -106,7 +107,7 @@ def test_a_replacement_serves_and_nobody_waits_for_ever(room: Room, deed: str) -
     room.await_ready(NAME)
     (pod,) = room.pods(NAME)
     with drawing(room, NAME, at_once=3) as answers:
-        time.sleep(5)  # so that some are being drawn and some wait
+        answers.await_pictures(FEW)  # from now on one is being drawn and two wait
         DEEDS[deed](room, pod)
         done_s = time.monotonic()
 
@@ -118,7 +119,7 @@ def test_a_replacement_serves_and_nobody_waits_for_ever(room: Room, deed: str) -
         room.await_pods(NAME, replaced, "one replacement, Ready")
         room.await_ready(NAME)
         took_s = time.monotonic() - done_s
-        time.sleep(5)  # the replacement draws
+        answers.await_pictures(FEW)  # the replacement draws
     if deed == "out of memory":
         (after,) = room.pods(NAME)
         last = after["status"]["containerStatuses"][0]["lastState"]["terminated"]

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from cluster.definitions import await_served
 from cluster.operatorpods import (
     CLUSTER_BINDING,
     OWN_BINDING,
@@ -16,10 +17,10 @@ from cluster.operatorpods import (
     pods,
     said,
     starts,
-    until,
     without,
 )
 from cluster.room import Room, condition, manifest
+from cluster.watching import until
 from full.cluster_faults.results import record
 from localcluster.settings import HELM_RELEASE
 
@@ -102,7 +103,7 @@ def test_definition_gone(room: Room) -> None:
         )
         time.sleep(max(0.0, AWAY_S - (time.monotonic() - began_s)))  # the fault itself
         bring_back()
-        cluster.kubectl("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=30s")
+        await_served(cluster.kubectl)
         back_s = time.monotonic()
         room.apply(manifest("serves"))
         took_s = planned_after(room, "serves", back_s)

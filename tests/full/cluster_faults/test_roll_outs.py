@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from cluster.conftest import GPUS
+from cluster.outages import SCHEDULER, away
 from cluster.room import DEPLOYMENT_LABEL, Room, gpus_of, is_true, manifest, pod_is_ready
 from cluster.steady import DEADLINE_SECONDS, Answers, drawing
 from cluster.watching import EVERYWHERE, Object, State, await_state
@@ -16,6 +17,7 @@ from full.cluster_faults.results import record
 from localcluster.gpunodes import set_gpus
 
 NAME = "drawn"
+FEW = 6  # pictures; two clients ask, one after the other each
 PLAN_HASH = "diffusion-operator.io/plan-hash"
 ONE_GPU = {"parallelism": {"gpusPerReplica": 1}}
 OTHER_PLAN = {"workload": {"shapes": [{"width": 64, "height": 64, "steps": 4}]}}
@@ -33,9 +35,8 @@ def served_by(plan_hash: str, replicas: int) -> Callable[[State], bool]:
     return holds
 
 
-@contextmanager
-def full_node(room: Room) -> Iterator[None]:
-    """The node has no GPU but those that the pods of this room hold; afterwards it has as many as before."""
+def await_alone(room: Room) -> None:
+    """Return once no other room's engines are on the node."""
 
     def alone(state: State) -> bool:
         here = [pod for pod in state.values() if pod["spec"].get("nodeName") == room.cluster.folder.node]
@@ -44,6 +45,12 @@ def full_node(room: Room) -> Iterator[None]:
     await_state(
         room.cluster, EVERYWHERE, "pods", alone, "no other engine on the node", selector=DEPLOYMENT_LABEL
     )
+
+
+@contextmanager
+def full_node(room: Room) -> Iterator[None]:
+    """The node has no GPU but those that the pods of this room hold; afterwards it has as many as before."""
+    await_alone(room)
     set_gpus(room.cluster, sum(map(gpus_of, room.pods(NAME))))
     try:
         yield
@@ -81,7 +88,7 @@ def test_a_second_pod_comes_first(room: Room) -> None:
     before = start(room, 1)
     with drawing(room, NAME) as answers:
         took_s = change_the_plan(room, before, 1)
-        time.sleep(2)  # the new pod draws
+        answers.await_pictures(FEW)  # the new pod draws
     keep("surge", took_s, answers)
 
 
@@ -90,9 +97,25 @@ def test_a_full_node(room: Room, replicas: int) -> None:
     before = start(room, replicas)
     with full_node(room), drawing(room, NAME) as answers:
         took_s = change_the_plan(room, before, replicas)
-        time.sleep(2)  # the new pods draw
+        answers.await_pictures(FEW)  # the new pods draw
     row, refused = ("two replicas", ()) if replicas == 2 else ("one replica", ("not accepted",))
     keep(f"full node, {row}", took_s, answers, *refused)
+
+
+def test_a_spare_gpu_that_somebody_takes(room: Room) -> None:
+    before = start(room, 1)
+    await_alone(room)
+    try:
+        with drawing(room, NAME) as answers:
+            with away(room.cluster, SCHEDULER):  # so that the new pod has no node yet
+                room.apply(manifest(NAME, **ONE_GPU, **OTHER_PLAN))
+                room.await_pods(NAME, lambda state: len(state) == 2, "a second pod")
+                set_gpus(room.cluster, 1)
+            took_s = change_the_plan(room, before, 1)
+            answers.await_pictures(FEW)  # the new pod draws
+    finally:
+        set_gpus(room.cluster, GPUS)
+    keep("spare GPU taken, one replica", took_s, answers, "not accepted")
 
 
 def test_a_plan_that_cannot_start_is_taken_back(room: Room) -> None:
@@ -111,7 +134,7 @@ def test_a_plan_that_cannot_start_is_taken_back(room: Room) -> None:
 def test_a_replica_goes(room: Room) -> None:
     start(room, 2)
     with drawing(room, NAME) as answers:
-        time.sleep(2)  # so that both have work
+        answers.await_pictures(FEW)  # both have work
         began_s = time.monotonic()
         room.kubectl("scale", "dd", NAME, "--replicas=1")
         room.await_pods(NAME, lambda state: len(state) == 1, "one pod")

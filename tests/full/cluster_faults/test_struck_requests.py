@@ -19,11 +19,11 @@ from cluster.hostoperator import (
     kept_running,
     looked_at,
     operators_kubeconfig,
-    until,
     wish,
 )
 from cluster.room import DEPLOYMENT_LABEL
 from cluster.running import running_plane
+from cluster.watching import until
 from full.cluster_faults.results import record
 
 STRUCK_S = CONVERGED_S = 60.0

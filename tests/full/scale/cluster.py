@@ -170,14 +170,15 @@ class Watcher:
         if event["type"] == "ERROR":
             raise RuntimeError(f"the watch cannot go on: {obj}")
         name = obj["metadata"]["name"]
+        version = str(obj["metadata"]["resourceVersion"])
         if obj["metadata"].get("namespace") not in seen.namespaces:
-            pass
-        elif event["type"] == "DELETED":
+            return version
+        if event["type"] == "DELETED":
             seen.objects.pop(name, None)
         else:
             seen.first_s.setdefault(name, time.monotonic())
             seen.objects[name] = obj
-        return str(obj["metadata"]["resourceVersion"])
+        return version
 
 
 class Operator:

@@ -11,11 +11,10 @@ from typing import Any
 
 import yaml
 
-from cluster.outages import AWAY, CLIENTS, SERVER, STORE, away, in_node
+from cluster.outages import AWAY, CLIENTS, EVERYTHING, MANAGER, SCHEDULER, SERVER, away, in_node
 from localcluster.gpunodes import start_kwok, stop_kwok
 from localcluster.kindcluster import Cluster
 
-MANAGER, SCHEDULER = CLIENTS
 GOGC = "400"
 """Percent by which the heap of a Go process grows before it is searched for garbage; 100 by default."""
 GRACE = "--node-monitor-grace-period=2h"
@@ -31,8 +30,8 @@ def lighten(cluster: Cluster) -> None:
     A thousand nodes renew their Leases a hundred times a second by default; on two cores some come too late,
     the pods of their nodes are marked as not Ready, and KWOK never marks them as Ready again.
     """
-    with away(cluster, STORE, SERVER, *CLIENTS):
-        for part in (STORE, SERVER, *CLIENTS):
+    with away(cluster, *EVERYTHING):
+        for part in EVERYTHING:
             manifest = yaml.safe_load(in_node(cluster, f"cat {AWAY}/{part}.yaml"))
             _change(manifest["spec"], part)
             _write(cluster, f"{AWAY}/{part}.yaml", manifest)

@@ -7,7 +7,6 @@ operator runs from this checkout as a process of this machine; its only stub are
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 import platform
@@ -52,6 +51,7 @@ from full.scale.cluster import (
 )
 from full.scale.control_plane import lighten
 from full.scale.page import page
+from localcluster.cache import digest
 from localcluster.commands import start_cluster, stop_cluster
 from localcluster.kindcluster import Cluster
 from localcluster.settings import TEST_CLUSTER
@@ -78,11 +78,7 @@ LIMITS = {
 
 def input_hash() -> str:
     """Over the operator's code and this suite."""
-    digest = hashlib.sha256()
-    package = REPOSITORY / "operator/src/diffusion_operator"
-    for path in sorted([*package.rglob("*.py"), *Path(__file__).parent.glob("*.py")]):
-        digest.update(str(path.relative_to(REPOSITORY)).encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
+    return digest([REPOSITORY / "operator" / "src" / "diffusion_operator", Path(__file__).parent])
 
 
 @pytest.fixture
@@ -145,7 +141,7 @@ async def make_nodes(cluster: Cluster) -> float:
         cluster,
         EVERYWHERE,
         "nodes",
-        lambda state: len(state) == NODES and all(map(node_is_ready, state.values())),
+        lambda state: len(state) == NODES and all(map(says_ready, state.values())),
         f"{NODES} nodes that are Ready",
         selector="scale=yes",
         deadline_seconds=600,
@@ -158,19 +154,19 @@ def children_of(name: str, whose: str) -> list[JsonObject]:
     raw = wish(name, whose)
     raw["metadata"] |= {"uid": "none", "generation": 1}
     dd = DiffusionDeployment.parse(raw)
-    decision = decide(dd, build_ledger([parse_node(ready(node("scale-0000")))], [], []))
+    decision = decide(dd, build_ledger([parse_node(made_ready(node("scale-0000")))], [], []))
     manifests = render_children(dd, decision, RenderSettings(engine_image="localhost/engine:scale"))
     for manifest in manifests:
         del manifest["metadata"]["ownerReferences"]
     return manifests
 
 
-def node_is_ready(node: JsonObject) -> bool:
-    conditions = node.get("status", {}).get("conditions", ())
+def says_ready(raw: JsonObject) -> bool:
+    conditions = raw.get("status", {}).get("conditions", ())
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
-def ready(raw: JsonObject) -> JsonObject:
+def made_ready(raw: JsonObject) -> JsonObject:
     raw["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
     return raw
 
@@ -197,10 +193,7 @@ def deployment_ready(deployment: JsonObject) -> bool:
 
 def dd_ready(dd: JsonObject) -> bool:
     status = dd.get("status", {})
-    return bool(status.get("readyReplicas") == dd["spec"]["replicas"]) and any(
-        condition["type"] == "Ready" and condition["status"] == "True"
-        for condition in status.get("conditions", ())
-    )
+    return bool(status.get("readyReplicas") == dd["spec"]["replicas"]) and says_ready(dd)
 
 
 async def at_once(client: RestKubeClient, watcher: Watcher, operator: Operator) -> dict[str, float]:

@@ -89,6 +89,10 @@ class FakeCluster:
         """The device plugin reports another number."""
         self.objects["nodes", "", node]["status"]["allocatable"][GPU] = str(gpus)
 
+    def add_pod(self, pod: JsonObject) -> None:
+        """A pod that some other controller made; it gets a uid of its own."""
+        self._store(PODS, pod)
+
     def submit(self, dd: JsonObject) -> JsonObject:
         """kubectl apply of a DiffusionDeployment: the generation moves when the spec changes."""
         raw = copy.deepcopy(dd)

@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from diffusion_operator.kube.resources import PODS
-from unit.reconcile.worlds import World, demo, world
-
-KEY = "requests.nvidia.com/gpu"
-
-
-def limit(made: World, gpus: int, used: int) -> None:
-    """An administrator sets the quota of the namespace; the API server counts what is used."""
-    quota = {
-        "metadata": {"name": "team", "namespace": "team", "uid": "quota", "resourceVersion": "1"},
-        "spec": {"hard": {KEY: str(gpus)}},
-        "status": {"used": {KEY: str(used)}},
-    }
-    made.cluster.version += 1
-    quota["metadata"]["resourceVersion"] = str(made.cluster.version)
-    made.cluster.objects["resourcequotas", "team", "team"] = quota
+from unit.reconcile.worlds import demo, world
 
 
 async def test_replicas_beyond_the_quota_wait_until_it_grows() -> None:
     made = world(4)
-    limit(made, 2, 0)
+    made.limit_gpus(2, 0)
     made.cluster.submit(demo(replicas=3))
     await made.settle()
     assert len(made.cluster.names(PODS)) == 2
@@ -30,10 +16,10 @@ async def test_replicas_beyond_the_quota_wait_until_it_grows() -> None:
     waits = made.condition("Reconciling")
     assert (waits["status"], waits["reason"]) == ("True", "QuotaExceeded")
     assert "quota team: requests.nvidia.com/gpu 2, of which others use 0" in waits["message"]
-    limit(made, 2, 2)
+    made.limit_gpus(2, 2)
     await made.settle()
     assert len(made.cluster.names(PODS)) == 2
-    limit(made, 3, 2)
+    made.limit_gpus(3, 2)
     await made.settle()
     assert len(made.cluster.names(PODS)) == 3
     assert made.condition("Reconciling")["status"] == "False"

@@ -16,6 +16,7 @@ from diffusion_operator.render.settings import RenderSettings
 from unit.reconcile.fakecluster import FakeCluster
 from unit.reconcile.plans import NOW
 
+QUOTA = "requests.nvidia.com/gpu"
 SETTINGS = RenderSettings(engine_image="engine:test")
 
 
@@ -62,6 +63,20 @@ class World:
     def now(self) -> datetime:
         """The simulated time."""
         return NOW + timedelta(seconds=self.seconds)
+
+    def limit_gpus(self, gpus: int, used: int) -> None:
+        """An administrator sets the quota of the namespace; the API server counts what is used."""
+        self.cluster.version += 1
+        self.cluster.objects["resourcequotas", "team", "team"] = {
+            "metadata": {
+                "name": "team",
+                "namespace": "team",
+                "uid": "quota",
+                "resourceVersion": str(self.cluster.version),
+            },
+            "spec": {"hard": {QUOTA: str(gpus)}},
+            "status": {"used": {QUOTA: str(used)}},
+        }
 
     async def reconcile(self, name: str = "demo") -> Outcome:
         """One pass for one object, with a mirror that has seen everything."""

@@ -191,7 +191,7 @@ def _group(
         gpus=share.gpus,
         needed_bytes=needed_bytes(plan),
     )
-    rollout = keep_running_rollout(old, plan.hash) or choose_rollout(
+    rollout = keep_running_rollout(dd.spec, old, plan.hash) or choose_rollout(
         dd.spec,
         spare=spare,
         replicas=share.replicas,

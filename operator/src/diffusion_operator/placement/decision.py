@@ -84,7 +84,8 @@ class Decision:
 class CurrentGroup:
     """A group that exists: the plan its Deployment names, the intent it was made for, its replica count.
 
-    `settled` is false while pods of another template remain, that is, while a roll-out runs.
+    `settled` is false while pods of another template remain, that is, while a roll-out runs. `stuck`: a pod
+    of the present template has found no node for a while, or was refused before there was one.
     """
 
     name: str
@@ -93,4 +94,5 @@ class CurrentGroup:
     replicas: int
     rollout: Rollout | None = None
     settled: bool = True
+    stuck: bool = False
     engine_image: str | None = None

@@ -10,6 +10,12 @@ from diffusion_operator.placement.groups import Group
 
 SURGE = Rollout("RollingUpdate", max_surge=1, max_unavailable=0)
 RECREATE = Rollout("Recreate")
+KINDS = {
+    "auto": ("RollingUpdate", "Recreate"),
+    "rollingUpdate": ("RollingUpdate",),
+    "recreate": ("Recreate",),
+}
+"""The strategies of a Deployment that each `spec.rollout.strategy` allows."""
 
 
 def choose_rollout(
@@ -20,7 +26,7 @@ def choose_rollout(
     A single replica without spare GPUs is stopped first: its successor would otherwise sit unscheduled
     while the old pod drains, and look like a pod that nobody can place.
     """
-    strategy = (spec.rollout.strategy if spec.rollout else None) or "auto"
+    strategy = _wished(spec)
     if strategy == "recreate":
         return RECREATE
     if spare or replicas == 0:
@@ -62,8 +68,19 @@ def has_spare(
     return places(free, gpus, more) >= more
 
 
-def keep_running_rollout(current: CurrentGroup | None, plan_hash: str) -> Rollout | None:
-    """The strategy of a roll-out that is under way stays as it is until all pods follow the plan."""
-    if current and not current.settled and current.plan.hash == plan_hash:
-        return current.rollout
-    return None
+def keep_running_rollout(
+    spec: DiffusionDeploymentSpec, current: CurrentGroup | None, plan_hash: str
+) -> Rollout | None:
+    """The strategy of a roll-out that is under way stays as it is until all pods follow the plan.
+
+    Two things end that: the user names another strategy, and a new pod that is stuck. The GPUs or the quota
+    that it counted on may be somebody else's by then, and it would wait for them for ever.
+    """
+    if current is None or current.rollout is None or current.settled or current.plan.hash != plan_hash:
+        return None
+    allowed = current.rollout.kind in KINDS[_wished(spec)]
+    return current.rollout if allowed and not current.stuck else None
+
+
+def _wished(spec: DiffusionDeploymentSpec) -> str:
+    return (spec.rollout.strategy if spec.rollout else None) or "auto"

@@ -33,6 +33,7 @@ def current_groups(dd_name: str, children: Children) -> tuple[CurrentGroup, ...]
                 replicas=view.wanted,
                 rollout=_rollout(live),
                 settled=view.observed and view.updated == view.existing,
+                stuck=view.pods_refused,
                 engine_image=_engine_image(live),
             )
         )

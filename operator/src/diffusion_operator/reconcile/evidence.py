@@ -83,6 +83,15 @@ def can_go_back(group: CurrentGroup, history: History) -> bool:
     return (entry.plan_hash, entry.engine_image) != (group.plan.hash, group.engine_image)
 
 
+def with_stuck(current: Sequence[CurrentGroup], pods: Sequence[PodView]) -> tuple[CurrentGroup, ...]:
+    """The groups, each with whether a pod of its present template finds no node."""
+    homeless = [pod for pod in pods if pod.problem and pod.problem.reason == "Unschedulable"]
+    return tuple(
+        replace(group, stuck=True) if any(follows(pod, group) for pod in homeless) else group
+        for group in current
+    )
+
+
 def overdue_pods(
     current: Sequence[CurrentGroup],
     pods: Sequence[PodView],

@@ -64,6 +64,8 @@ class DeploymentView:
     observed: bool = False
     is_available: bool = False
     deadline_exceeded: bool = False
+    pods_refused: bool = False
+    """The API server refused to create a pod: a quota that is used up, or an admission policy."""
 
     @property
     def settled(self) -> bool:
@@ -144,6 +146,7 @@ def deployment_view(raw: JsonObject) -> DeploymentView:
         observed=status.get("observedGeneration", 0) >= metadata.get("generation", 1),
         is_available=conditions.get("Available", {}).get("status") == "True",
         deadline_exceeded=conditions.get("Progressing", {}).get("reason") == "ProgressDeadlineExceeded",
+        pods_refused=conditions.get("ReplicaFailure", {}).get("status") == "True",
     )
 
 

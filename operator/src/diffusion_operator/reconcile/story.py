@@ -51,6 +51,7 @@ from diffusion_operator.reconcile.evidence import (
     findings,
     overdue_pods,
     with_progress,
+    with_stuck,
 )
 from diffusion_operator.reconcile.history_status import (
     history_status,
@@ -64,7 +65,14 @@ from diffusion_operator.reconcile.mirror import Mirror, Owner
 from diffusion_operator.reconcile.models import BUILT_IN, Models, ModelState
 from diffusion_operator.reconcile.monitoring import MonitorKeeper
 from diffusion_operator.reconcile.nodes_to_come import judged
-from diffusion_operator.reconcile.observe import Observation, ask, deployment_view, pod_views, read_reports
+from diffusion_operator.reconcile.observe import (
+    Observation,
+    PodView,
+    ask,
+    deployment_view,
+    pod_views,
+    read_reports,
+)
 from diffusion_operator.reconcile.own_writes import MirroringClient
 from diffusion_operator.reconcile.sighting import Sighting, sighting
 from diffusion_operator.reconcile.status import build_status
@@ -184,9 +192,10 @@ class Reconciler:
         self, raw: JsonObject, dd: DiffusionDeployment, children: Children
     ) -> _Decided:
         owner, own = (dd.namespace, dd.name), self._mirror.owned(PODS, (dd.namespace, dd.name))
-        current = current_groups(dd.name, children)
+        views = pod_views(own, self._now())
+        current = with_stuck(current_groups(dd.name, children), views)
         history = _history(dd.name, raw, children)
-        found = await self._look(dd, raw, current, own, history)
+        found = await self._look(dd, raw, current, views, history)
         model = await self._models.look(dd, children)
         if model.refusal is not None:
             return _Decided(Decision(refusal=model.refusal, history=history), own, found, model=model)
@@ -241,12 +250,11 @@ class Reconciler:
         dd: DiffusionDeployment,
         raw: JsonObject,
         current: tuple[CurrentGroup, ...],
-        own: Sequence[JsonObject],
+        views: tuple[PodView, ...],
         history: History,
     ) -> Findings:
         """What the pods say of the present plans; asks engines only where their loading decides something."""
         now, deadline_s = self._now(), deadline_seconds(dd.spec)
-        views = pod_views(own, now)
         overdue = overdue_pods(current, views, history, deadline_s, now)
         if overdue:
             told, _ = await ask(self._reports, overdue)

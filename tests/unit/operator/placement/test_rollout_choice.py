@@ -70,6 +70,44 @@ def test_running_rollout_keeps_its_strategy() -> None:
     assert world.decide(dd).groups[0].rollout == SURGE
 
 
+@pytest.mark.parametrize(("strategy", "kept"), [("auto", True), ("rollingUpdate", True), ("recreate", False)])
+def test_a_strategy_that_the_user_names_rules_a_running_rollout_too(strategy: str, kept: bool) -> None:
+    dd = Dd().gpus_per_replica(1)
+    world = Scene([NodeBuilder("n").gpus(2)])
+    world.apply(dd, world.decide(dd))
+    (current,) = world.current["default/demo"]
+    world.current["default/demo"] = (replace(current, settled=False),)
+    world.pods.append(PodBuilder("other").gpus(1).on("n"))
+    named = Dd().gpus_per_replica(1).set("rollout.strategy", strategy)
+    assert world.decide(named).groups[0].rollout == (SURGE if kept else RECREATE)
+
+
+def test_one_that_stops_first_becomes_rolling_when_asked() -> None:
+    dd = Dd().gpus_per_replica(1)
+    world = Scene([NodeBuilder("n").gpus(1)])
+    world.apply(dd, world.decide(dd))
+    (current,) = world.current["default/demo"]
+    assert current.rollout == RECREATE
+    world.current["default/demo"] = (replace(current, settled=False),)
+    named = Dd().gpus_per_replica(1).set("rollout.strategy", "rollingUpdate")
+    assert world.decide(named).groups[0].rollout == rolling(1)
+
+
+@pytest.mark.parametrize(("free", "expected"), [(0, RECREATE), (1, SURGE)])
+def test_a_new_pod_that_is_stuck_has_the_strategy_chosen_anew(free: int, expected: Rollout) -> None:
+    """Where a GPU is free by the ledger, something else keeps the pod away: what serves is not stopped."""
+    dd = Dd().gpus_per_replica(1)
+    world = Scene([NodeBuilder("n").gpus(2 + free)])
+    first = world.decide(dd)
+    world.apply(dd, first)
+    world.start_pods(dd, first)
+    (current,) = world.current["default/demo"]
+    assert current.rollout == SURGE
+    world.pods.append(PodBuilder("other").gpus(1).on("n"))
+    world.current["default/demo"] = (replace(current, settled=False, stuck=True),)
+    assert world.decide(dd).groups[0].rollout == expected
+
+
 def test_growing_pods_make_room_for_each_other() -> None:
     small, large = Dd().gpus_per_replica(1).replicas(4), Dd().gpus_per_replica(2).replicas(4)
     world = Scene([NodeBuilder("n").gpus(8)])
