@@ -40,11 +40,13 @@ class Answers:
 
     def follow(self, client: subprocess.Popen[str]) -> None:
         """Count what a client prints, until it ends."""
-        for line in client.stdout or ():
-            code, exit_code, connected, seconds, retry_after, plan = line.rstrip("\n").split(" ")
-            with self._came:
-                self.note(code, exit_code, float(connected), float(seconds), retry_after, plan)
-                self._came.notify_all()
+        assert client.stdout is not None
+        with client.stdout as lines:
+            for line in lines:
+                code, exit_code, connected, seconds, retry_after, plan = line.rstrip("\n").split(" ")
+                with self._came:
+                    self.note(code, exit_code, float(connected), float(seconds), retry_after, plan)
+                    self._came.notify_all()
 
     def await_pictures(self, more: int) -> None:
         """Return once so many more pictures have come."""
