@@ -49,10 +49,14 @@ class Verdict:
 
 @dataclass
 class Live:
-    """DiffusionDeployments of one namespace, as a watch shows them, over one connection pool."""
+    """DiffusionDeployments of one namespace, as a watch shows them, over one connection pool.
+
+    Conditions that come later than `longest_s` after an object was created are a fault.
+    """
 
     session: aiohttp.ClientSession
     url: str
+    longest_s: float
     seen: dict[str, JsonObject] = field(default_factory=dict)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -71,7 +75,7 @@ class Live:
         finally:
             async with self.session.delete(f"{self.url}/{bad.name}") as answer:
                 await answer.read()
-        return judged(bad, dd, time.monotonic() - start)
+        return judged(bad, dd, time.monotonic() - start, self.longest_s)
 
     async def judge_all(self, resources: Sequence[BadResource]) -> list[Verdict]:
         """All of them, a few at once, in the order of their numbers."""
@@ -145,7 +149,7 @@ def _rules() -> Mapping[str, tuple[str, ...]]:
     return {path: tuple(rule["message"] for rule in found) for path, found in rules.items() if found}
 
 
-def judged(bad: BadResource, dd: JsonObject | None, seconds: float) -> Verdict:
+def judged(bad: BadResource, dd: JsonObject | None, seconds: float, longest_s: float) -> Verdict:
     """Of a resource that was admitted."""
     if dd is None:
         return Verdict(bad.number, bad.kind, False, "", seconds, "no condition")
@@ -153,7 +157,7 @@ def judged(bad: BadResource, dd: JsonObject | None, seconds: float) -> Verdict:
     ready = next((c for c in conditions if c["type"] == "Ready"), {})
     said = f"{ready.get('reason')}: {ready.get('message')}"
     fault = ""
-    if seconds > LONGEST_S:
+    if seconds > longest_s:
         fault = f"conditions came after {seconds:.1f} s"
     elif dd["status"].get("observedGeneration") != dd["metadata"]["generation"]:
         fault = "the status is not of this generation"
@@ -163,7 +167,7 @@ def judged(bad: BadResource, dd: JsonObject | None, seconds: float) -> Verdict:
 
 
 @asynccontextmanager
-async def live(kubeconfig: Path, namespace: str) -> AsyncIterator[Live]:
+async def live(kubeconfig: Path, namespace: str, *, longest_s: float = LONGEST_S) -> AsyncIterator[Live]:
     """A watch on the namespace and a session to write with."""
     configuration = await load_configuration(ClientSettings(kubeconfig=str(kubeconfig)))
     token = await configuration.get_api_key_with_prefix("BearerToken")
@@ -171,7 +175,7 @@ async def live(kubeconfig: Path, namespace: str) -> AsyncIterator[Live]:
     connector = aiohttp.TCPConnector(ssl=_tls(configuration))
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
-        made = Live(session, f"{configuration.host}{DIFFUSION_DEPLOYMENTS.path(namespace)}")
+        made = Live(session, f"{configuration.host}{DIFFUSION_DEPLOYMENTS.path(namespace)}", longest_s)
         watching = asyncio.create_task(_follow(made))
         try:
             yield made
