@@ -14,7 +14,7 @@ local = $(tools) && PYTHONPATH=tests "$$bin/python" -m localcluster
 venv = .venv/bin
 pytest = $(tools) && $(venv)/python -m pytest $(ARGS)
 
-.PHONY: help setup generate planner-table planner-speed bench-gpu gpu-table check test test-unit test-engine test-wire test-cluster test-gpu test-full \
+.PHONY: help setup generate planner-table planner-speed bench-gpu gpu-table check test test-unit test-engine test-wire test-apiserver test-cluster test-gpu test-full \
         cluster cluster-down images demo demo-down clean
 
 help: ## Show this list
@@ -41,18 +41,18 @@ gpu-table: setup ## Write docs/results/engine-on-gpus.md from the row files
 check: setup ## Lint, types, import layers, generated files, chart
 	@$(venv)/ruff check .
 	@$(venv)/mypy
-	@MYPYPATH=tests $(venv)/mypy -p localcluster -p cluster
+	@MYPYPATH=tests $(venv)/mypy -p localcluster -p cluster -p apiserver
 	@$(venv)/lint-imports
 	@$(venv)/python -m diffusion_operator.api.generate --check
 	@PYTHONPATH=tests $(venv)/python -m builders.result_files
 	@PYTHONPATH=tests $(venv)/python -m benchmarks.gpu.table --check
 	@$(local) lint-chart
 
-test: check ## What CI runs: check, then unit, engine, wire and cluster tests
+test: check ## What CI runs: check, then all folders of tests below
 	@$(local) prepare
 	@# Engine tests compute on one core, cluster tests mostly wait: together they take as long as the longer.
 	@$(tools) && $(venv)/python tests/builders/side_by_side.py \
-	  tests/engine tests/unit,tests/wire,tests/cluster -- $(ARGS)
+	  tests/engine,tests/apiserver tests/unit,tests/wire,tests/cluster -- $(ARGS)
 
 test-unit: setup ## Pure functions, rendered manifests, the chart
 	@$(local) unit-tools
@@ -63,6 +63,10 @@ test-engine: setup ## The engine on the CPU, with small random weights
 
 test-wire: setup ## The operator's client against a faulty API server
 	@$(pytest) tests/wire
+
+test-apiserver: setup ## The operator against a real API server without a node
+	@$(local) prepare
+	@$(pytest) tests/apiserver
 
 test-cluster: setup ## The real thing: kind cluster, Helm install, apply, pictures, faults
 	@$(local) prepare

@@ -4,7 +4,7 @@
 
 What takes time here is engines that start: each keeps one core busy for ten seconds. So tests say which ones
 they need (``@pytest.mark.ahead``), all of these start together before the first test, and tests that need no
-engine run meanwhile.
+engine run meanwhile. The cluster starts as soon as tests are chosen, while those of other folders run.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +36,7 @@ SERVED = "served"
 SERVED_MANIFEST = manifest(SERVED, workload={"guidance": "on"})
 RESTRICTED = ("pod-security.kubernetes.io/enforce", "restricted")
 AHEAD = "ahead"
+STARTING = pytest.StashKey["subprocess.Popen[bytes]"]()
 FOLDER = Path(__file__).parent
 QUIET = ("test_words_for_strangers", "test_admission", "test_autoscaled_by_queue", "test_idle_writes")
 """Files of tests that change nothing in the cluster, and the one that looks whether anything was written."""
@@ -82,19 +85,52 @@ def restrict(cluster: Cluster, namespace: str) -> None:
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """In a process of its own: what it prints is not for tests that look at what they print."""
+    ours = [item for item in session.items if item.path.is_relative_to(FOLDER)]
+    wanted = any("cluster" in getattr(item, "fixturenames", ()) for item in ours)
+    if wanted and not session.config.option.collectonly:
+        command = [sys.executable, "-m", "localcluster", "--cluster", "test", "up"]
+        where = {**os.environ, "PYTHONPATH": str(FOLDER.parent)}
+        session.stash[STARTING] = subprocess.Popen(
+            command, env=where, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where the session ends before any test has asked for the cluster, it goes all the same."""
+    if STARTING in session.stash:
+        session.stash[STARTING].wait()
+        _stop()
+
+
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """The test cluster with the product on it, and every engine on its way that a chosen test wants ahead."""
+    stash = request.session.stash
+    if STARTING in stash:
+        stash[STARTING].wait()  # where it failed, the same steps say why now
+        del stash[STARTING]
     try:
-        running, images = start_cluster_with_images(TEST_CLUSTER)
-        restrict(running, OPERATOR_NAMESPACE)
-        install(running, images, hubEndpoint=model_source.ADDRESS)
-        set_gpus(running, GPUS)
+        running = _start()
         _begin(running, request.session.items)
         yield running
     finally:
-        if os.environ.get("DIFFUSION_KEEP_CLUSTER") != "1":
-            stop_cluster(TEST_CLUSTER)
+        _stop()
+
+
+def _start() -> Cluster:
+    """The test cluster with the product on it."""
+    running, images = start_cluster_with_images(TEST_CLUSTER)
+    restrict(running, OPERATOR_NAMESPACE)
+    install(running, images, hubEndpoint=model_source.ADDRESS)
+    set_gpus(running, GPUS)
+    return running
+
+
+def _stop() -> None:
+    if os.environ.get("DIFFUSION_KEEP_CLUSTER") != "1":
+        stop_cluster(TEST_CLUSTER)
 
 
 def _begin(cluster: Cluster, items: list[pytest.Item]) -> None:

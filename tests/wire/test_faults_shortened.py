@@ -1,6 +1,6 @@
 """One case of every fault of the full suite (tests/full/faults), so that `make test` holds each once.
 
-F8, F9, F12 and F18 need a real API server: tests/cluster.
+F8 and F9 need a real API server: tests/apiserver; F12 and F18 a cluster: tests/cluster.
 """
 
 from __future__ import annotations
