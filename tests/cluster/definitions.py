@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster.watching import Object, until
+from cluster.watching import Object, says, until
 from localcluster.settings import REPOSITORY
 
 OURS = REPOSITORY / "crds"
@@ -24,14 +24,13 @@ def install(kubectl: Callable[..., str], *files: Path) -> None:
 
 def await_served(kubectl: Callable[..., str]) -> None:
     """Returns when every definition there is is served."""
-    until(lambda: all(map(_is_served, _listed(kubectl))), "every definition is served", SERVED_WITHIN_S)
+    until(
+        lambda: all(says(one, "Established") for one in _listed(kubectl)),
+        "every definition is served",
+        SERVED_WITHIN_S,
+    )
 
 
 def _listed(kubectl: Callable[..., str]) -> list[Object]:
     listed: list[Object] = json.loads(kubectl("get", "crd", "-o", "json"))["items"]
     return listed
-
-
-def _is_served(definition: Object) -> bool:
-    conditions = definition.get("status", {}).get("conditions") or []
-    return any(entry["type"] == "Established" and entry["status"] == "True" for entry in conditions)

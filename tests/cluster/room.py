@@ -12,7 +12,7 @@ from typing import Any
 
 from openai import OpenAI
 
-from cluster.watching import Object, State, await_state
+from cluster.watching import Object, State, await_state, says
 from localcluster.kindcluster import Cluster
 from localcluster.portforward import forwarded
 from localcluster.shell import run
@@ -132,5 +132,4 @@ def gpus_of(pod: Object) -> int:
 
 
 def pod_is_ready(pod: Object) -> bool:
-    entries: list[Object] = pod.get("status", {}).get("conditions", [])
-    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in entries)
+    return says(pod, "Ready")

@@ -19,6 +19,12 @@ SPELL_S = 10
 """A watch is begun anew after this long: what went between a list and its watch sends no event."""
 
 
+def says(obj: Object, kind: str) -> bool:
+    """Whether the condition of this type is True; what is so new that it has no conditions says nothing."""
+    conditions = obj.get("status", {}).get("conditions") or ()
+    return any(entry["type"] == kind and entry["status"] == "True" for entry in conditions)
+
+
 def until(holds: Callable[[], bool], what: str, limit_s: float) -> float:
     """Seconds until it held; asked a few times a second. AssertionError when it never did."""
     began_s = time.monotonic()

@@ -62,7 +62,7 @@ def end(world: World, task: str, message: str = "", *, code: int = 0, name: str 
             },
         },
     )
-    stamp = world.now.isoformat().replace("+00:00", "Z")
+    stamp = world.stamp()
     kind = "Failed" if code else "Complete"
     found["status"] = {"conditions": [{"type": kind, "status": "True", "lastTransitionTime": stamp}]}
 

@@ -10,9 +10,7 @@ from unit.reconcile.worlds import World, demo, world
 
 def crashed(made: World, *, restarts: int, seconds_ago: float) -> None:
     """The engine ended some seconds ago and is ready again."""
-    finished = made.now.timestamp() - seconds_ago
-    stamp = made.now.fromtimestamp(finished, tz=made.now.tzinfo).isoformat().replace("+00:00", "Z")
-    ended = {"exitCode": 1, "finishedAt": stamp, "message": "Traceback: boom"}
+    ended = {"exitCode": 1, "finishedAt": made.stamp(seconds_ago), "message": "Traceback: boom"}
     for (plural, *_), pod in made.cluster.objects.items():
         if plural == PODS.plural:
             pod["status"]["containerStatuses"] = [

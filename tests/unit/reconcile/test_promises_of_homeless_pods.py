@@ -11,12 +11,7 @@ from unit.reconcile.worlds import World, demo, world
 def homeless(made: World, seconds_ago: float) -> None:
     """The scheduler says of the one pod that it found no node."""
     (name,) = made.cluster.names(PODS)
-    pod = made.cluster.get_now(PODS, name)
-    since = made.now.timestamp() - seconds_ago
-    stamp = made.now.fromtimestamp(since, made.now.tzinfo).isoformat().replace("+00:00", "Z")
-    pod["status"]["conditions"] = [
-        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "lastTransitionTime": stamp}
-    ]
+    made.cluster.get_now(PODS, name)["status"]["conditions"] = [made.unschedulable(seconds_ago)]
 
 
 @pytest.mark.parametrize(("seconds_ago", "promised"), [(5, 1), (31, 0)])

@@ -190,7 +190,7 @@ async def test_restarts_of_a_crashing_container_are_no_progress() -> None:
         made.seconds = second
         for (plural, *_), pod in made.cluster.objects.items():
             if plural == PODS.plural:
-                started = made.now.isoformat().replace("+00:00", "Z")
+                started = made.stamp()
                 pod["status"]["containerStatuses"] = [
                     {
                         "name": "engine",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from datetime import timedelta
 
 import pytest
 
@@ -41,14 +40,12 @@ async def surging(homeless_s: float) -> World:
     deployment = made.cluster.get_now(DEPLOYMENTS, "demo-h200")
     (serving,) = made.cluster.names(PODS)
     old = made.cluster.get_now(PODS, serving)
-    assert old["metadata"]["labels"] != deployment["spec"]["template"]["metadata"]["labels"]
-    new = copy.deepcopy(old)
     labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert old["metadata"]["labels"] != labels
+    new = copy.deepcopy(old)
     new["metadata"] |= {"name": "surge", "labels": labels}
     del new["spec"]["nodeName"]
-    since = (made.now - timedelta(seconds=homeless_s)).isoformat().replace("+00:00", "Z")
-    said = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "lastTransitionTime": since}
-    new["status"] = {"phase": "Pending", "conditions": [said]}
+    new["status"] = {"phase": "Pending", "conditions": [made.unschedulable(homeless_s)]}
     made.cluster.add_pod(new)
     saw(made, replicas=2, updatedReplicas=1)
     return made

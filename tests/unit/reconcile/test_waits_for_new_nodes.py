@@ -21,7 +21,7 @@ POOL = {
 async def unseen() -> World:
     """The pod is there, and no scheduler has looked at it."""
     made = world()
-    made.cluster.stamp = made.now.isoformat().replace("+00:00", "Z")
+    made.cluster.stamp = made.stamp()
     made.restart_operator(terms=Terms(parse_pools(json.dumps([POOL]))))
     made.cluster.submit(demo(gpus=4))
     await made.reconcile()
@@ -32,13 +32,10 @@ async def unseen() -> World:
 
 async def waiting() -> World:
     made = await unseen()
-    since = made.now.isoformat().replace("+00:00", "Z")
+    said = {**made.unschedulable(), "message": "0/0 nodes are available"}
     for (plural, *_), pod in made.cluster.objects.items():
         if plural == PODS.plural:
-            pod["status"]["conditions"].append(
-                {"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-                 "message": "0/0 nodes are available", "lastTransitionTime": since}
-            )  # fmt: skip
+            pod["status"]["conditions"].append(said)
     await made.reconcile()
     return made
 
@@ -87,11 +84,8 @@ async def test_the_schedulers_word_counts_where_it_speaks() -> None:
     """A pod may wait for something else first, such as a gate or its claim."""
     made = await unseen()
     made.seconds += 600
-    since = made.now.isoformat().replace("+00:00", "Z")
     (name,) = made.cluster.names(PODS)
-    made.cluster.get_now(PODS, name)["status"]["conditions"].append(
-        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "lastTransitionTime": since}
-    )
+    made.cluster.get_now(PODS, name)["status"]["conditions"].append(made.unschedulable())
     made.seconds += 15 * 60 - 1
     await made.reconcile()
     assert made.condition("Stalled")["status"] == "False"

@@ -64,6 +64,19 @@ class World:
         """The simulated time."""
         return NOW + timedelta(seconds=self.seconds)
 
+    def stamp(self, ago_s: float = 0.0) -> str:
+        """The time so many seconds ago, as the API server writes it."""
+        return (self.now - timedelta(seconds=ago_s)).isoformat().replace("+00:00", "Z")
+
+    def unschedulable(self, ago_s: float = 0.0) -> JsonObject:
+        """The condition of a pod for which the scheduler has found no node since then."""
+        return {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "lastTransitionTime": self.stamp(ago_s),
+        }
+
     def limit_gpus(self, gpus: int, used: int) -> None:
         """An administrator sets the quota of the namespace; the API server counts what is used."""
         self.cluster.version += 1
@@ -87,7 +100,7 @@ class World:
 
     async def settle(self, *names: str) -> None:
         """Reconcile and let controllers run until a whole round writes nothing."""
-        self.cluster.stamp = self.now.isoformat().replace("+00:00", "Z")
+        self.cluster.stamp = self.stamp()
         for _ in range(12):
             written = len(self.cluster.writes)
             before = copy.deepcopy(self.cluster.objects)
